@@ -1,0 +1,68 @@
+"""Usage: what one answer consumed, as numbers. The one shape that every OpenAI usage report is read into.
+
+Token classes are nested, never disjoint, exactly as OpenAI reports them: cached, cache-written, audio and image input
+tokens are parts of `input_tokens`; reasoning, audio and image tokens are parts of `output_tokens`. Pricing makes
+them disjoint before it multiplies (see `price.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one answer, and its other units. All counts are whole and not negative."""
+
+    input_tokens: int = 0
+    """All input, its cached and cache-written parts included."""
+    output_tokens: int = 0
+    """All output, its reasoning part included."""
+    total_tokens: int = 0
+    """As OpenAI reported it, else input + output."""
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    """Input written to the prompt cache, for 30 minutes or 12 hours."""
+    cache_write_12h_tokens: int = 0
+    """The part of `cache_write_tokens` that was written for 12 hours."""
+    input_audio_tokens: int = 0
+    cached_audio_tokens: int = 0
+    """The part of the input that is both audio and cached."""
+    input_image_tokens: int = 0
+    cached_image_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    units: tuple[tuple[str, int], ...] = ()
+    """What is not tokens, sorted by name, e.g. ("web_searches", 2). Durations in ms, named `…_ms`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Usage of an answer that another model served inside it, e.g. an image tool of a response."""
+
+    kind: str
+    """Where it was found: "image_gen", "svg", "grader" …"""
+    model: str | None
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a meter read from one answer. Nothing in it is guessed: None is "the answer did not say"."""
+
+    usage: Usage | None = None
+    """None: no usage was reported. `Usage()`: zero was reported."""
+    model: str | None = None
+    service_tier: str | None = None
+    finish_reason: str | None = None
+    object_id: str | None = None
+    """The id of the object that the usage belongs to (`resp_…`, `chatcmpl-…`, `batch_…`)."""
+    error_type: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    parts: tuple[Part, ...] = ()
+    delivered_chars: int = 0
+    """Characters of text that the model wrote and that passed by; for estimates of broken streams."""
+    complete: bool = False
+    """The answer came to its own end (last event, whole body), so nothing more was to come."""
