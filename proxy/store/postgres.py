@@ -1,0 +1,91 @@
+"""Postgres: the connection pool and the loader of named SQL statements.
+
+A statement in `keys.sql` is headed by `-- name: fetch_live_keys` and a comment of purpose, and uses native `$1`
+parameters. `statements("keys")` returns them as a mapping. Every statement is prepared against a migrated database by a test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import asyncpg
+import orjson
+
+Pool: TypeAlias = Any  # asyncpg carries no types: asyncpg.Pool
+Connection: TypeAlias = Any  # asyncpg.Connection or a pool's proxy of one
+PostgresError = asyncpg.PostgresError
+# What a caller may retry: the connection is gone or can't be had. OSError and TimeoutError come from the socket.
+UNAVAILABLE: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+)
+RETRYABLE: tuple[type[BaseException], ...] = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# Nothing that waiting would mend.
+MISCONFIGURED: tuple[type[BaseException], ...] = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+_NAME = re.compile(r"^-- name: ([a-z0-9_]+)\s*$", re.MULTILINE)
+
+
+@cache
+def statements(module: str) -> Mapping[str, str]:
+    """The named statements of proxy/store/<module>.sql."""
+    text = (Path(__file__).parent / f"{module}.sql").read_text()
+    parts = _NAME.split(text)
+    names, bodies = parts[1::2], parts[2::2]
+    assert len(set(names)) == len(names), f"{module}.sql names a statement twice"
+    return MappingProxyType({name: body.strip() for name, body in zip(names, bodies, strict=True)})
+
+
+async def _prepare_connection(connection: Any) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(
+            kind,
+            encoder=lambda value: orjson.dumps(value).decode(),
+            decoder=orjson.loads,
+            schema="pg_catalog",
+        )
+
+
+async def open_pool(
+    url: str,
+    *,
+    size_max: int = 4,
+    timeout_s: float = 30.0,
+    statement_cache: bool = True,
+    application: str = "openai-proxy",
+) -> Pool:
+    """Connect. Raises one of UNAVAILABLE when it can't be reached, one of MISCONFIGURED when it refuses us."""
+    return await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=size_max,
+        timeout=min(timeout_s, 10.0),
+        command_timeout=timeout_s,
+        statement_cache_size=100 if statement_cache else 0,
+        init=_prepare_connection,
+        server_settings={"application_name": application, "timezone": "UTC"},
+    )
+
+
+async def connect(url: str, *, timeout_s: float = 10.0, application: str = "openai-proxy") -> Connection:
+    """One connection of its own, e.g. for LISTEN. The caller closes it."""
+    connection = await asyncpg.connect(
+        url, timeout=timeout_s, server_settings={"application_name": application, "timezone": "UTC"}
+    )
+    await _prepare_connection(connection)
+    return connection

