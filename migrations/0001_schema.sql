@@ -62,7 +62,7 @@ create table admin_keys (
 create table plans (
     id          text primary key,
     name        text not null unique,
-    quotas      jsonb not null default '[]', -- [{"unit", "window", "limit", …}] as in the admin API
+    quotas      jsonb not null default '[]', -- [{"id", "unit", "window", "limit_amount", "billing_day", "model", "operation", "tag", "soft"}], as the columns of quotas
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now()
 );
