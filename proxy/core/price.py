@@ -1,0 +1,150 @@
+"""PriceBook: every price that can be asked for, by provider, model, service tier and time.
+
+Where prices come from is given to it as a function (`Source`, see proxy/pricing); it is asked once for each price and
+span of time. A book never changes: a reload makes a new one, and whoever holds it swaps the two in one assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+from proxy.core.costs import Price, ceiling_of, compile_price, cost_of, exact_cost_of
+from proxy.core.money import round_half_up
+from proxy.core.usage import Part, Usage
+
+__all__ = ["Cost", "Price", "PriceBook", "Quote", "Source", "ceiling_of", "compile_price", "cost_of"]
+DEFAULT_TIER = "default"
+QUOTES_MAX = 4096
+MODEL_CHARS_MAX = 256
+TIER_CHARS_MAX = 64
+PART_SEPARATOR = " + "
+"""Between the prices that one record's parts were computed with."""
+PARTS_NAMED_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one record. `nanousd` None: the price is unknown; 0 without a `price_id`: there was nothing to count."""
+
+    nanousd: int | None
+    price_id: str | None = None
+
+
+NO_COST = Cost(0)
+UNKNOWN_COST = Cost(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a source of prices says: the price, and when it holds, in Unix seconds (`starts` <= t < `ends`)."""
+
+    price: Price | None
+    """None: nobody knows this model, or not in this tier."""
+    starts: float
+    ends: float
+
+
+Source: TypeAlias = Callable[[str, str, str, float], Quote]
+"""(provider, model, tier, at) -> Quote. Never raises; may be slow, its answers are kept."""
+
+
+class PriceBook:
+    """Every price that can be asked for. Answers never change: a reload makes a new book.
+
+    Quotes are compiled when first asked for and kept by provider, model and tier; names come from clients, so what is
+    kept is bounded.
+    """
+
+    __slots__ = ("_quotes", "_source")
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._quotes: dict[tuple[str, str, str], Quote] = {}
+
+    def price(self, provider: str, model: str | None, tier: str | None, at: float) -> Price | None:
+        """The price of a model in a service tier at a time. Model None: only tools' fees."""
+        key = (provider, model or "", tier or DEFAULT_TIER)
+        if len(key[1]) > MODEL_CHARS_MAX or len(key[2]) > TIER_CHARS_MAX:
+            return None
+        quote = self._quotes.get(key)
+        if quote is None or not quote.starts <= at < quote.ends:
+            quote = self._source(*key, at)
+            if len(self._quotes) >= QUOTES_MAX:
+                del self._quotes[next(iter(self._quotes))]
+            self._quotes[key] = quote
+        return quote.price
+
+    def cost(
+        self,
+        provider: str,
+        model: str | None,
+        tier: str | None,
+        usage: Usage | None,
+        at: float,
+        parts: Sequence[Part] = (),
+    ) -> Cost:
+        """What a usage cost at a time (Unix seconds). HOT PATH without parts.
+
+        `model` and `tier` are those that served. Parts are priced by their own models (`tool:<kind>` where the answer
+        did not name one) and added before rounding; one unknown part makes the whole unknown.
+        """
+        if parts:
+            return self._cost_with_parts(provider, model, tier, usage, at, parts)
+        if usage is None:
+            return NO_COST
+        price = self.price(provider, model, tier, at)
+        if price is None:
+            return UNKNOWN_COST
+        nanousd = cost_of(price, usage)
+        return UNKNOWN_COST if nanousd is None else Cost(nanousd, price.id)
+
+    def ceiling(
+        self,
+        provider: str,
+        model: str | None,
+        tier: str | None,
+        input_tokens: int,
+        output_tokens: int,
+        at: float,
+        units: tuple[tuple[str, int], ...] = (),
+    ) -> int | None:
+        """An upper bound in nano-dollars for a reservation (see ceiling_of); None: the price is unknown.
+
+        The tier asked for may be served as the default one, so the dearer of both counts.
+        """
+        prices = [self.price(provider, model, tier, at)]
+        if tier not in {None, DEFAULT_TIER}:
+            prices.append(self.price(provider, model, None, at))
+        bounds = [
+            ceiling_of(price, input_tokens, output_tokens, units)
+            for price in prices
+            if price is not None and not price.fees_only
+        ]
+        return max(bounds) if len(bounds) == len(prices) else None
+
+    def _cost_with_parts(
+        self,
+        provider: str,
+        model: str | None,
+        tier: str | None,
+        usage: Usage | None,
+        at: float,
+        parts: Sequence[Part],
+    ) -> Cost:
+        total = Fraction(0)
+        ids: list[str] = []
+        asked = [] if usage is None else [(model, usage)]
+        asked += [(part.model or f"tool:{part.kind}", part.usage) for part in parts]
+        for named, used in asked:
+            # A tool's model may not be sold in the tier of the model that called it.
+            price = self.price(provider, named, tier, at) or self.price(provider, named, None, at)
+            exact = None if price is None else exact_cost_of(price, used)
+            if price is None or exact is None:
+                return UNKNOWN_COST
+            total += exact
+            if price.id not in ids:
+                ids.append(price.id)
+        return Cost(round_half_up(total), PART_SEPARATOR.join(ids[:PARTS_NAMED_MAX]))
