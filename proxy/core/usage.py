@@ -7,7 +7,7 @@ them disjoint before it multiplies (see `price.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,15 @@ class Usage:
     output_audio_tokens: int = 0
     output_image_tokens: int = 0
     units: tuple[tuple[str, int], ...] = ()
-    """What is not tokens, sorted by name, e.g. ("web_searches", 2). Durations in ms, named `…_ms`."""
+    """What is not tokens, sorted by name, e.g. ("web_searches", 2). Durations in ms, named `…_ms`. The names with a price:
+
+    fees, each counted    web_searches, file_searches, containers_1g, containers_4g, containers_16g, containers_64g
+    other measures        input_characters, audio_ms (all of it), input_audio_ms, output_audio_ms (parts of it),
+                          video_ms (of the model's default size), video_1024x1792_ms (of that size), trained_tokens
+    sums                  requests: how many requests the other numbers are a sum of (a batch); without it one
+
+    A fee without a price makes the cost unknown; a measure does so only where nothing else was priced.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +72,9 @@ class Reading:
     parts: tuple[Part, ...] = ()
     delivered_chars: int = 0
     """Characters of text that the model wrote and that passed by; for estimates of broken streams."""
+    delivered_bytes: int = 0
+    """The same text in UTF-8 bytes, which track tokens better across languages."""
+    delivered_text: str = field(default="", repr=False)
+    """The text itself, bounded; only where the meter was told to keep it for a tokenizer."""
     complete: bool = False
     """The answer came to its own end (last event, whole body), so nothing more was to come."""
