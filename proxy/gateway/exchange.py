@@ -1,0 +1,66 @@
+"""The exchange: the state of one admitted request, from admission to its record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.core.refusal import Refusal
+
+if TYPE_CHECKING:
+    from proxy.core.call import Call
+    from proxy.core.caller import Caller
+    from proxy.core.meter import Meter
+    from proxy.core.record import Outcome
+    from proxy.gateway.quotas import Reservation
+    from proxy.gateway.request import Request
+
+
+class Exchange:
+    """What the pass knows of one request. Written by the pass and the relay, read once more by the record."""
+
+    __slots__ = (
+        "answer_content_type",
+        "bytes_out",
+        "call",
+        "caller",
+        "client_status",
+        "ended",
+        "forwarded",
+        "id",
+        "meter",
+        "outcome",
+        "refusal",
+        "request",
+        "reservation",
+        "spliced",
+        "status",
+        "streamed",
+        "ttfb",
+        "upstream_request_id",
+    )
+
+    def __init__(self, exchange_id: str, caller: Caller, call: Call, request: Request) -> None:
+        self.id = exchange_id
+        self.caller = caller
+        self.call = call
+        self.request = request
+        self.reservation: Reservation | None = None
+        self.spliced = False
+        """include_usage was added to the request, so what it adds to the answer is taken out."""
+        self.forwarded = 0.0
+        """Monotonic time at which the request was handed to an upstream connection; 0: it never was."""
+        self.ttfb = 0.0
+        """Monotonic time of the answer's first byte; 0: none came."""
+        self.status = 0
+        """The upstream's status; 0: no answer."""
+        self.client_status = 0
+        """The status that the client was sent; 0: none."""
+        self.streamed = False
+        self.answer_content_type = ""
+        self.meter: Meter | None = None
+        self.bytes_out = 0
+        self.upstream_request_id: str | None = None
+        self.refusal: Refusal | None = None
+        """Our own answer instead of the upstream's."""
+        self.outcome: Outcome = "success"
+        self.ended = False

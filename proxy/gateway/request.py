@@ -1,0 +1,106 @@
+"""One request as the front reads it from a client's connection."""
+
+from __future__ import annotations
+
+from proxy.core.headers import token_of
+
+
+class Request:
+    """A request's head, and as much of its body as has come. Bytes are as the client sent them.
+
+    `body` collects the decoded body until the pass takes it (or streams it on); `fields` maps lower-case names to
+    values, of duplicates the first.
+    """
+
+    __slots__ = (
+        "body",
+        "chunked",
+        "collecting",
+        "complete",
+        "expects_continue",
+        "fields",
+        "headers",
+        "http_1_0",
+        "keep_alive",
+        "length",
+        "method",
+        "received",
+        "started",
+        "started_us",
+        "target",
+        "trailers",
+        "websocket",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        http_1_0: bool,
+        keep_alive: bool,
+        upgrade: bool,
+        started: float,
+        started_us: int,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.http_1_0 = http_1_0
+        self.keep_alive = keep_alive
+        self.started = started
+        """Monotonic seconds."""
+        self.started_us = started_us
+        """Microseconds since 1970."""
+        fields: dict[bytes, bytes] = {}
+        for name, value in headers:
+            fields.setdefault(name.lower(), value)
+        self.fields = fields
+        self.websocket = upgrade and fields.get(b"upgrade", b"").lower() == b"websocket"
+        length = fields.get(b"content-length")
+        self.length = int(length) if length is not None else None
+        """Content-Length; llhttp has checked it."""
+        self.chunked = b"transfer-encoding" in fields
+        self.expects_continue = not http_1_0 and fields.get(b"expect", b"").lower() == b"100-continue"
+        self.body: list[bytes] = []
+        self.received = 0
+        """Body bytes received so far."""
+        self.complete = False
+        self.collecting = False
+        """The body is being read whole before the request goes on."""
+        self.trailers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def has_body(self) -> bool:
+        """A body was announced."""
+        return self.chunked or bool(self.length)
+
+    @property
+    def is_json(self) -> bool:
+        """The body says that it is JSON."""
+        kind = self.fields.get(b"content-type", b"").lower()
+        return kind.startswith(b"application/json") or b"+json" in kind
+
+    @property
+    def is_preflight(self) -> bool:
+        """A CORS preflight, which never carries a key."""
+        return (
+            self.method == b"OPTIONS"
+            and b"origin" in self.fields
+            and b"access-control-request-method" in self.fields
+        )
+
+    def field(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name."""
+        return self.fields.get(name)
+
+    def token(self) -> bytes:
+        """The client's credential, b"" when there is none."""
+        return token_of(self.fields)
+
+    def take_body(self) -> bytes:
+        """What was collected, once."""
+        body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
+        self.body = []
+        return body
