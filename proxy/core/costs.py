@@ -73,7 +73,7 @@ class Price:
     request: int = 0
     """A fee for each request."""
     has_tokens: bool = True
-    """Tokens have a price (which may be zero)."""
+    """Input tokens have a price, which may be zero, and so the others have too: a card without them prices no tokens."""
     fees_only: bool = False
     """The model is not known, only what its tools cost."""
     audio_min_ms: int = 0
@@ -99,7 +99,7 @@ def compile_price(price_id: str, card: RateCard, *, fees_only: bool = False, aud
         steps=tuple(zip(starts, whole[1:], strict=True)),
         units={name: int(rate * divisor) for name, rate in units.items()},
         request=int(request * divisor),
-        has_tokens=any(name in card for name in TOKEN_CLASSES),
+        has_tokens="input_tokens" in card,
         fees_only=fees_only,
         audio_min_ms=audio_min_ms,
     )

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from proxy.core.money import MoneyError, format_rate, parse_decimal
 
-TOKEN_CLASSES = (
+INPUT_CLASSES = (
     "input_tokens",
     "cached_input_tokens",
     "cache_write_tokens",
@@ -30,11 +30,14 @@ TOKEN_CLASSES = (
     "cached_audio_tokens",
     "input_image_tokens",
     "cached_image_tokens",
+)
+OUTPUT_CLASSES = (
     "output_tokens",
     "reasoning_tokens",
     "output_audio_tokens",
     "output_image_tokens",
 )
+TOKEN_CLASSES = INPUT_CLASSES + OUTPUT_CLASSES
 RATES_MAX = 64
 STEPS_MAX = 8
 NAME_CHARS_MAX = 64
@@ -76,6 +79,17 @@ class LocalPrice:
     starts_at: float
     """Unix seconds."""
     rates: RateCard
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPrices:
+    """What the database holds of prices."""
+
+    local: tuple[LocalPrice, ...] = ()
+    version: str | None = None
+    """Of the newest price data that was loaded; None: that of the installed library is used."""
+    data: bytes | None = None
+    """The data file, where its version is not the one that the reader has already."""
 
 
 def parse_rates(written: Any) -> dict[str, Rate]:
