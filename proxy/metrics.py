@@ -100,7 +100,7 @@ class Metrics:
         )
         self.ready = Gauge("ready", "1: every worker is ready.", merge="min")
         self.workers = Gauge("workers", "Worker processes of this server.")
-        self.worker_exits = Counter("worker_exits", "Worker processes that ended, by cause.", ("cause",))
+        self.worker_exits = Counter("worker_exits", "Worker processes that ended.")
         self.cpu_seconds = Counter("cpu_seconds", "Processor time used.")
         self.resident_bytes = Gauge("resident_memory_bytes", "Resident memory.")
         self.build_info = Gauge("build_info", "1, with the version as a label.", ("version",), merge="max")

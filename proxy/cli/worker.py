@@ -1,0 +1,153 @@
+"""ProxyWorker: one process under the supervisor. It runs one Application on uvloop until it is told to stop.
+
+A heartbeat tells the supervisor every second that the event loop turns; the same beat shares the metrics. SIGTERM drains,
+SIGQUIT stops at once; Ctrl-C, which a terminal sends to every process, is left to the supervisor. A worker whose supervisor
+died drains and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from gunicorn.workers.base import Worker
+
+from proxy.app import Application
+from proxy.cli import startup
+from proxy.metrics import Metrics
+from proxy.store import migrate, postgres
+
+if TYPE_CHECKING:
+    from proxy.cli.supervisor import Plan
+
+log = logging.getLogger(__name__)
+HEARTBEAT_S = 1.0
+PREPARE_RETRY_S = 2.0
+REBOOT_PAUSE_S = 1.0
+EXIT_BOOT_FAILED = 3
+"""gunicorn's WORKER_BOOT_ERROR: the supervisor ends the server."""
+EXIT_LATER_BOOT_FAILED = 1
+"""Other workers serve already: the supervisor tries again."""
+
+
+class ProxyWorker(Worker):  # type: ignore[misc]
+    """See the module. `slot` numbers the listening socket that is this worker's own."""
+
+    slot = 0
+
+    @property
+    def _plan(self) -> Plan:
+        plan: Plan = self.app.plan
+        return plan
+
+    def load_wsgi(self) -> None:
+        """There is no WSGI application."""
+
+    def init_signals(self) -> None:
+        """SIGINT is the supervisor's; the rest is set up on the event loop, and until then ends the process."""
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGWINCH, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGABRT, self.handle_abort)
+
+    def handle_abort(self, _sig: int, _frame: Any) -> None:
+        """The supervisor saw no heartbeat: say where the event loop hangs, and end."""
+        log.critical("worker without heartbeat ends", stack_info=True)
+        os._exit(1)
+
+    def run(self) -> None:
+        """Run until stopped; the exit code tells the supervisor whether the start failed."""
+        self.booted = False
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(self._main())
+        sys.exit(code)
+
+    async def _main(self) -> int:
+        plan, loop = self._plan, asyncio.get_running_loop()
+        self._drain: asyncio.Future[float] = loop.create_future()
+        for number, drain_s in ((signal.SIGTERM, plan.settings.drain_s), (signal.SIGQUIT, 0.0)):
+            loop.add_signal_handler(number, self._stop, drain_s)
+        metrics = Metrics(plan.metrics_dir, simulated=plan.simulated)
+        app = Application(
+            plan.settings,
+            worker=f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1_000_000:x}",
+            metrics=metrics,
+            database_url=plan.database_url,
+            upstream_url=plan.upstream_url,
+            simulated=plan.simulated,
+        )
+        beating = loop.create_task(self._beat(metrics))
+        preparing = None
+        try:
+            try:
+                await app.start()
+                for sock in self.sockets:
+                    await app.serve(sock, plan.ssl_context)
+            except Exception as error:  # noqa: BLE001  the edge: logged below
+                return self._boot_failed(error)
+            self._booted()
+            if not plan.database_prepared:
+                preparing = loop.create_task(self._prepare_database())
+            drain_s = await self._drain
+            await app.stop(drain_s)
+        finally:
+            for task in filter(None, (beating, preparing)):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            metrics.flush()
+        return 0
+
+    def _stop(self, drain_s: float) -> None:
+        self.alive = False
+        if not self._drain.done():
+            self._drain.set_result(drain_s)
+
+    def _booted(self) -> None:
+        self.booted = True
+        self._plan.booted_once[0] = 1
+        gc.collect()
+        gc.freeze()  # what was built at the start stays: later collections need not look at it
+        log.info("worker ready", extra={"slot": self.slot})
+
+    def _boot_failed(self, error: Exception) -> int:
+        log.critical("worker can't start: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+        if self._plan.booted_once[0]:
+            time.sleep(REBOOT_PAUSE_S)
+            return EXIT_LATER_BOOT_FAILED
+        return EXIT_BOOT_FAILED
+
+    async def _beat(self, metrics: Metrics) -> None:
+        while True:
+            self.notify()
+            metrics.flush()
+            if os.getppid() != self.ppid:
+                self._stop(self._plan.settings.drain_s)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _prepare_database(self) -> None:
+        """The database was away at the start: bring its schema up to date as soon as it is there."""
+        plan = self._plan
+        while True:
+            try:
+                await startup.prepare(plan.database_url, plan.settings, embedded=False)
+            except (*postgres.UNAVAILABLE, *postgres.RETRYABLE):
+                pass
+            except (postgres.PostgresError, migrate.MigrationError):
+                log.exception("database can't be prepared")
+            else:
+                log.info("database prepared")
+                return
+            await asyncio.sleep(PREPARE_RETRY_S)
