@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import genai_prices
-import pytest
 from genai_prices import types as listed
 from genai_prices.data import providers
 
 from proxy.core.costs import compile_price, exact_cost_of
 from proxy.core.usage import Usage
-from proxy.pricing.catalogue import Catalogue, CatalogueError
+from proxy.pricing.catalogue import Catalogue
 
 CATALOGUE = Catalogue.bundled()
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
@@ -77,7 +75,7 @@ def test_every_price_is_the_librarys_own_answer() -> None:
                                 Fraction(1, 10**18) if usage.units and usage.units[0][0] == "audio_ms" else 0
                             )
                             assert abs(ours - Fraction(theirs) * 10**9) <= inexact, where
-    assert compared > 50_000
+    assert compared > 40_000
     assert unpriced < compared
 
 
@@ -93,8 +91,7 @@ def librarys_cost(
     """The library's total in US dollars, before rounding."""
     units = dict(usage.units)
     context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier, "speed": tier}
-    reported: dict[str, Any] = {name: 0 for name in genai_prices.units._get_registry()._reported_usage_keys}
-    reported |= {
+    reported: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cache_read_tokens": usage.cached_input_tokens,
