@@ -53,6 +53,8 @@ class Part:
     """Where it was found: "image_gen", "svg", "grader" …"""
     model: str | None
     usage: Usage
+    object_id: str | None = None
+    """The object that this usage belongs to, where it may show in several answers (a container, a turn): bill it once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +78,9 @@ class Reading:
     """The same text in UTF-8 bytes, which track tokens better across languages."""
     delivered_text: str = field(default="", repr=False)
     """The text itself, bounded; only where the meter was told to keep it for a tokenizer."""
+    estimated: bool = False
+    """The usage was inferred (a subtitle's last time stamp), not reported."""
+    unknown: bool = False
+    """Something was consumed that the answer can't say (plain text of a transcription): its cost is unknown, not zero."""
     complete: bool = False
     """The answer came to its own end (last event, whole body), so nothing more was to come."""

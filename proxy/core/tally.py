@@ -1,0 +1,117 @@
+"""Tally: what a meter has learned of one answer so far. Readers write it, `reading` turns it into the value that is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.core import tokens
+from proxy.core.record import MESSAGE_CHARS_MAX
+from proxy.core.redact import shorten
+from proxy.core.usage import Part, Reading, Usage
+
+WORD_CHARS_MAX = 256
+PARTS_MAX = 256
+TEXT_BYTES_MAX = 2**20
+
+
+def word(value: Any) -> str | None:
+    """A short text, or None; a number counts as its digits (some servers send error codes as numbers)."""
+    if type(value) is str and value:
+        return value[:WORD_CHARS_MAX]
+    if type(value) is int:
+        return str(value)[:WORD_CHARS_MAX]
+    return None
+
+
+class Tally:
+    """Mutable; belongs to one meter."""
+
+    __slots__ = (
+        "complete",
+        "error_code",
+        "error_message",
+        "error_type",
+        "estimated",
+        "finish_reason",
+        "keep_text",
+        "model",
+        "object_id",
+        "parts",
+        "service_tier",
+        "text",
+        "text_bytes",
+        "text_chars",
+        "units",
+        "unknown",
+        "usage",
+    )
+
+    def __init__(self, *, keep_text: bool = False) -> None:
+        self.usage: Usage | None = None
+        self.units: dict[str, int] = {}
+        self.model: str | None = None
+        self.service_tier: str | None = None
+        self.finish_reason: str | None = None
+        self.object_id: str | None = None
+        self.error_type: str | None = None
+        self.error_code: str | None = None
+        self.error_message: str | None = None
+        self.parts: list[Part] = []
+        self.keep_text = keep_text
+        self.text: list[str] = []
+        self.text_bytes = 0
+        self.text_chars = 0
+        self.estimated = False
+        self.unknown = False
+        self.complete = False
+
+    def part(self, part: Part) -> None:
+        """Add a part; beyond PARTS_MAX they are added up in the last one of the same model, else dropped."""
+        if len(self.parts) < PARTS_MAX:
+            self.parts.append(part)
+
+    def error(self, error: Any) -> None:
+        """Read `{"type", "code", "message"}`, or a bare text, as OpenAI and others write errors."""
+        if type(error) is str:
+            self.error_message = shorten(error, MESSAGE_CHARS_MAX)
+        elif type(error) is dict and error:
+            self.error_type = word(error.get("type")) or self.error_type
+            self.error_code = word(error.get("code")) or self.error_code
+            message = error.get("message")
+            if type(message) is str:
+                self.error_message = shorten(message, MESSAGE_CHARS_MAX)
+
+    def written(self, raw: bytes) -> None:
+        """Count text that the model wrote, given as the inside of a JSON string."""
+        if raw.isascii() and b"\\" not in raw:
+            size = chars = len(raw)
+            if self.keep_text and self.text_bytes < TEXT_BYTES_MAX:
+                self.text.append(raw.decode())
+        else:
+            text = tokens.unescape(raw)
+            chars = len(text)
+            size = len(text.encode("utf-8", "replace"))
+            if self.keep_text and self.text_bytes < TEXT_BYTES_MAX:
+                self.text.append(text)
+        self.text_bytes += size
+        self.text_chars += chars
+
+    def reading(self) -> Reading:
+        """The value of what is known now."""
+        return Reading(
+            usage=tokens.with_units(self.usage, self.units),
+            model=self.model,
+            service_tier=self.service_tier,
+            finish_reason=self.finish_reason,
+            object_id=self.object_id,
+            error_type=self.error_type,
+            error_code=self.error_code,
+            error_message=self.error_message,
+            parts=tuple(self.parts),
+            delivered_chars=self.text_chars,
+            delivered_bytes=self.text_bytes,
+            delivered_text="".join(self.text),
+            estimated=self.estimated,
+            unknown=self.unknown,
+            complete=self.complete,
+        )

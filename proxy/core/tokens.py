@@ -1,0 +1,132 @@
+"""OpenAI's usage objects, read into Usage. One tolerant reader for all their shapes, since no two of them disagree.
+
+The shapes (names as in docs/reference/metering.md):
+
+    prompt_tokens/completion_tokens, prompt_tokens_details/completion_tokens_details    chat, completions, embeddings, runs, evals
+    input_tokens/output_tokens, input_tokens_details/output_tokens_details              responses, decisions, images, speech, batches, agents
+    input_tokens/output_tokens, input_token_details/output_token_details                transcription, realtime (singular `token`)
+    type: duration, seconds                                                             transcription by the minute, live sessions
+
+Values that are no whole numbers, negative or absurd count as 0: no answer can make a reader raise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from proxy.core.usage import Usage
+
+COUNT_MAX = 2**48
+SECONDS_MAX = 10**9
+
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_KNOWN = frozenset(
+    {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "seconds"}
+)
+
+
+def unescape(raw: bytes) -> str:
+    """The text of a JSON string, given what stands between its quotes; broken escapes stay as they are."""
+    if b"\\" in raw:
+        try:
+            return str(orjson.loads(b'"%b"' % raw))
+        except ValueError:
+            pass
+    return raw.decode("utf-8", "replace")
+
+
+def count(value: Any) -> int:
+    """A whole number from 0 to COUNT_MAX; anything else is 0. A float that is whole counts."""
+    if type(value) is int:
+        return value if 0 <= value <= COUNT_MAX else 0
+    if type(value) is float and 0 <= value <= COUNT_MAX:
+        return int(value)
+    return 0
+
+
+def milliseconds(seconds: Any) -> int | None:
+    """Seconds as a number or decimal text, in whole milliseconds, rounded half up; None when it is neither."""
+    if type(seconds) is str and len(seconds) <= 32:
+        try:
+            seconds = float(seconds)
+        except ValueError:
+            return None
+    if type(seconds) not in {int, float} or not 0 <= seconds <= SECONDS_MAX:
+        return None
+    return int(seconds * 1000 + 0.5)
+
+
+def looks_like_usage(value: Any) -> bool:
+    """A mapping with at least one of the names that every usage object has."""
+    return type(value) is dict and not _KNOWN.isdisjoint(value)
+
+
+def read(value: Any, *, duration_unit: str = "audio_ms") -> Usage | None:
+    """Usage of one object; None when it is not a usage object. A duration becomes the unit `duration_unit`."""
+    if type(value) is not dict or _KNOWN.isdisjoint(value):
+        return None
+    get = value.get
+    units: tuple[tuple[str, int], ...] = ()
+    if "seconds" in value:
+        length = milliseconds(get("seconds"))
+        if length is not None:
+            units = ((duration_unit, length),)
+    input_tokens = count(get("prompt_tokens") or get("input_tokens"))
+    output_tokens = count(get("completion_tokens") or get("output_tokens"))
+    total = get("total_tokens")
+    into = _details(value, _INPUT_DETAILS)
+    outof = _details(value, _OUTPUT_DETAILS)
+    cached = into.get("cached_tokens_details") or value.get("cached_tokens_details")
+    cached = cached if type(cached) is dict else {}
+    written = into.get("cache_write_tokens_details")
+    written = written if type(written) is dict else {}
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=count(total) if total is not None else input_tokens + output_tokens,
+        cached_input_tokens=count(into.get("cached_tokens") or value.get("cached_tokens")),
+        cache_write_tokens=count(into.get("cache_write_tokens")),
+        cache_write_12h_tokens=count(written.get("ttl_12h_tokens")),
+        input_audio_tokens=count(into.get("audio_tokens")),
+        cached_audio_tokens=count(cached.get("audio_tokens")),
+        input_image_tokens=count(into.get("image_tokens")),
+        cached_image_tokens=count(cached.get("image_tokens") or cached.get("cached_image_tokens")),
+        reasoning_tokens=count(outof.get("reasoning_tokens") or value.get("reasoning_tokens")),
+        output_audio_tokens=count(outof.get("audio_tokens")),
+        output_image_tokens=count(outof.get("image_tokens")),
+        units=units,
+    )
+
+
+def _details(value: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    for name in names:
+        details = value.get(name)
+        if type(details) is dict:
+            return details
+    return {}
+
+
+def add(first: Usage, second: Usage) -> Usage:
+    """Both together, class by class and unit by unit."""
+    units = dict(first.units)
+    for name, amount in second.units:
+        units[name] = units.get(name, 0) + amount
+    sums = {name: getattr(first, name) + getattr(second, name) for name in Usage.__slots__ if name != "units"}
+    return Usage(**sums, units=tuple(sorted(units.items())))
+
+
+def with_units(usage: Usage | None, more: dict[str, int]) -> Usage | None:
+    """The usage with further units; zero amounts are left out. None stays None only when there are no units to add."""
+    more = {name: amount for name, amount in more.items() if amount > 0}
+    if not more:
+        return usage
+    return add(usage or Usage(), Usage(units=tuple(sorted(more.items()))))
+
+
+def replaced(usage: Usage, **changes: int) -> Usage:
+    """The usage with some classes set anew."""
+    return replace(usage, **changes)  # type: ignore[arg-type]
