@@ -88,8 +88,8 @@ class PriceBook:
     ) -> Cost:
         """What a usage cost at a time (Unix seconds). HOT PATH without parts.
 
-        `model` and `tier` are those that served. Parts are priced by their own models (`tool:<kind>` where the answer
-        did not name one) and added before rounding; one unknown part makes the whole unknown.
+        `model` and `tier` are those that served. Parts are priced by their own models (part_price) and added before
+        rounding; one unknown part makes the whole unknown.
         """
         if parts:
             return self._cost_with_parts(provider, model, tier, usage, at, parts)
@@ -125,6 +125,15 @@ class PriceBook:
         ]
         return max(bounds) if len(bounds) == len(prices) else None
 
+    def part_price(self, provider: str, part: Part, tier: str | None, at: float) -> Price | None:
+        """The price of a part: of its model, else of `tool:<kind>` where the operator set one, else only its fees.
+
+        A tool's model may not be sold in the tier of the model that called it; then it is the default tier's.
+        """
+        named = part.model or f"tool:{part.kind}"
+        price = self.price(provider, named, tier, at) or self.price(provider, named, None, at)
+        return price if price is not None or part.model else self.price(provider, None, None, at)
+
     def _cost_with_parts(
         self,
         provider: str,
@@ -136,11 +145,9 @@ class PriceBook:
     ) -> Cost:
         total = Fraction(0)
         ids: list[str] = []
-        asked = [] if usage is None else [(model, usage)]
-        asked += [(part.model or f"tool:{part.kind}", part.usage) for part in parts]
-        for named, used in asked:
-            # A tool's model may not be sold in the tier of the model that called it.
-            price = self.price(provider, named, tier, at) or self.price(provider, named, None, at)
+        asked = [] if usage is None else [(self.price(provider, model, tier, at), usage)]
+        asked += [(self.part_price(provider, part, tier, at), part.usage) for part in parts]
+        for price, used in asked:
             exact = None if price is None else exact_cost_of(price, used)
             if price is None or exact is None:
                 return UNKNOWN_COST
