@@ -32,7 +32,7 @@ from pydantic_settings import (
 
 MIB = 2**20
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
-SECRETS = ("openai_api_key", "database_url", "admin_key")
+SECRETS = ("openai_api_key", "database_url", "admin_key", "admin_jwt_secret")
 
 
 class SettingsError(Exception):
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     # money
     currencies: dict[str, dict[str, str]] = Field(default_factory=dict)
     prices: tuple[dict[str, Any], ...] = ()
-    price_uplift: str = "0"
+    price_uplift: str = "auto"
 
     # quotas
     quota_database_down: Literal["allow", "refuse"] = "allow"
@@ -135,6 +135,15 @@ class Settings(BaseSettings):
     # control plane
     admin_key: SecretStr = SecretStr("")
     admin_cors_origins: tuple[str, ...] = ()
+    admin_requests_per_minute: int = Field(default=600, ge=1)
+    admin_statement_timeout_s: Seconds = 20.0
+    admin_exports_max: int = Field(default=2, ge=1, le=50)
+    admin_jwt_secret: SecretStr = SecretStr("")
+    admin_jwks_url: str = ""
+    admin_jwt_issuer: str = ""
+    admin_jwt_audience: str = ""
+    admin_jwt_role_claim: str = "role"
+    admin_jwt_group_claim: str = "group"
     metrics_require_key: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "text"

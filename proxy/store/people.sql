@@ -173,7 +173,7 @@ from keys k
 join users u on u.id = k.user_id
 left join groups g on g.id = u.group_id
 where k.digest = $1
-  and k.revoked_at is null
+  and (k.revoked_at is null or k.revoked_at > now())
   and (k.expires_at is null or k.expires_at > now())
   and u.active
   and coalesce(g.active, true);

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import asyncpg
+
 from proxy.store import conflicts
 from proxy.store.ids import new_id
 from proxy.store.postgres import Connection, statements
@@ -54,9 +56,11 @@ async def list_plans(
 
 
 async def remove_plan(connection: Connection, plan_id: str) -> Row:
-    """Remove a plan that nobody is on. Raises MissingError, also when somebody still is."""
-    with conflicts.named():
+    """Remove a plan that nobody is on. Raises MissingError, or TakenError while somebody is."""
+    try:
         return found(await connection.fetchrow(_SQL["remove"], plan_id), "plan", plan_id)
+    except asyncpg.ForeignKeyViolationError as error:
+        raise conflicts.TakenError("plan", "users or groups are still on this plan") from error
 
 
 def rules_of(quotas: Sequence[dict[str, Any]]) -> list[tuple[str, Rule]]:

@@ -2,6 +2,7 @@
 
 A statement in `keys.sql` is headed by `-- name: fetch_live_keys` and a comment of purpose, and uses native `$1`
 parameters. `statements("keys")` returns them as a mapping. Every statement is prepared against a migrated database by a test.
+A part that several statements of a file share is named with a leading underscore; `-- include: _part` stands for its text.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
 )
+# A statement ran into its own timeout: waiting would not mend it. Also one of UNAVAILABLE, so ask for this first.
+TOO_SLOW: type[BaseException] = asyncpg.QueryCanceledError
 RETRYABLE: tuple[type[BaseException], ...] = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 # Nothing that waiting would mend.
 MISCONFIGURED: tuple[type[BaseException], ...] = (
@@ -39,6 +42,7 @@ MISCONFIGURED: tuple[type[BaseException], ...] = (
     asyncpg.InsufficientPrivilegeError,
 )
 _NAME = re.compile(r"^-- name: ([a-z0-9_]+)\s*$", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include: (_[a-z0-9_]+)\s*$", re.MULTILINE)
 
 
 @cache
@@ -48,7 +52,12 @@ def statements(module: str) -> Mapping[str, str]:
     parts = _NAME.split(text)
     names, bodies = parts[1::2], parts[2::2]
     assert len(set(names)) == len(names), f"{module}.sql names a statement twice"
-    return MappingProxyType({name: body.strip() for name, body in zip(names, bodies, strict=True)})
+    named = {name: body.strip() for name, body in zip(names, bodies, strict=True)}
+
+    def whole(body: str) -> str:
+        return _INCLUDE.sub(lambda found: whole(named[found[1]]), body)
+
+    return MappingProxyType({name: whole(body) for name, body in named.items() if not name.startswith("_")})
 
 
 async def _prepare_connection(connection: Any) -> None:

@@ -61,7 +61,7 @@ async def put_quotas(
 ) -> list[Row]:
     """Make `rules` the subject's whole list, in one transaction of the caller. No two may have the same identity."""
     await connection.execute(_SQL["lock_subject"], scope, scope_id)
-    present = {_identity(row): row for row in await subject_quotas(connection, scope, scope_id)}
+    present = {identity(row): row for row in await subject_quotas(connection, scope, scope_id)}
     rows = []
     for rule in rules:
         old = present.pop(rule.identity, None)
@@ -114,5 +114,5 @@ async def list_quotas(
     return rows, await connection.fetchval(_SQL["count"], *where)
 
 
-def _identity(row: Row) -> tuple[Any, ...]:
+def identity(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("unit", "window", "billing_day", "model", "operation", "tag"))

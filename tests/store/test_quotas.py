@@ -82,7 +82,7 @@ async def test_a_plan_that_somebody_is_on_cannot_be_removed(pool):
     plan = await plans.create_plan(pool, name="basic")
     await people.create_user(pool, name="a", plan_id=plan["id"])
 
-    with pytest.raises(conflicts.MissingError, match="still in use"):
+    with pytest.raises(conflicts.TakenError, match="still on this plan"):
         await plans.remove_plan(pool, plan["id"])
     assert (await plans.find_plan(pool, "basic"))["users"] == 1
     with pytest.raises(conflicts.TakenError, match="another plan has this name"):

@@ -1,0 +1,76 @@
+"""Which quotas bind a user, by the rules of proxy/core/keyrow.py, and where each stands in its current window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from proxy.core.keyrow import read_plan, read_quotas, subject_of, user_quotas
+from proxy.core.quota import Quota, QuotaStatus, window_at
+from proxy.store.postgres import Connection, statements
+from proxy.store.rows import found
+
+_SQL = statements("quota_status")
+_LIVE = statements("keys_live")
+
+
+async def binding(
+    connection: Connection, user_id: str, *, key_id: str | None = None, now: float
+) -> tuple[Quota, ...]:
+    """Every quota that binds the user's calls (with this key), as a worker's keyring would have it. `now` is Unix seconds.
+
+    Quotas of end users are left out: they bind whom a call names. Raises MissingError.
+    """
+    user = found(await connection.fetchrow(_SQL["plan_of"], user_id), "user", user_id)
+    subjects = [subject_of("user", user_id), subject_of("everyone", None)]
+    if key_id is not None:
+        subjects.append(subject_of("key", key_id))
+    if user["group_id"] is not None:
+        subjects.append(subject_of("group", user["group_id"]))
+    rows = {
+        row["subject"]: read_quotas(row["row"], now)
+        for row in await connection.fetch(_LIVE["live_quotas"], subjects)
+    }
+    plan: tuple[Quota, ...] = ()
+    if user["plan_id"] is not None:
+        for row in await connection.fetch(_LIVE["live_plans"], [user["plan_id"]]):
+            plan = read_plan(row["id"], row["row"])
+    own = user_quotas(rows.pop(subject_of("user", user_id), ()), plan, user_id)
+    return (*own, *(quota for subject in subjects for quota in rows.get(subject, ())))
+
+
+async def statuses(connection: Connection, quotas: Sequence[Quota], *, now: float) -> list[QuotaStatus]:
+    """Each quota with the sums of the window that holds the moment `now` (Unix seconds)."""
+    starts = [window_at(quota, now) for quota in quotas]
+    keys = [
+        (quota.id, quota.scope_id or "", int(start)) for quota, (start, _) in zip(quotas, starts, strict=True)
+    ]
+    rows = await connection.fetch(
+        _SQL["windows"],
+        [key[0] for key in keys],
+        [key[1] for key in keys],
+        [datetime.fromtimestamp(key[2], UTC) for key in keys],
+    )
+    sums = {(row["quota_id"], row["scope_id"], int(row["window_start"].timestamp())): row for row in rows}
+    found_statuses = []
+    for quota, key, (start, end) in zip(quotas, keys, starts, strict=True):
+        row = sums.get(key)
+        found_statuses.append(
+            QuotaStatus(
+                quota=quota,
+                scope_id=key[1],
+                limit=quota.limit,
+                used=row["settled"] if row is not None else 0,
+                held=row["held"] if row is not None else 0,
+                window_start=int(start),
+                resets_at=None if quota.window == "total" else int(end),
+            )
+        )
+    return found_statuses
+
+
+async def user_statuses(
+    connection: Connection, user_id: str, *, key_id: str | None = None, now: float
+) -> list[QuotaStatus]:
+    """What binds the user's calls, and where it stands. Raises MissingError."""
+    return await statuses(connection, await binding(connection, user_id, key_id=key_id, now=now), now=now)

@@ -1,0 +1,128 @@
+"""Statistics: sums of usage over a period, whole, by one or two dimensions, and who was active.
+
+They read the hourly sums, so that their time does not grow with the number of records; only what these can't answer (the
+part of an hour at either end, and filters in DETAIL) reads the records, within the transaction's statement timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from proxy.core.period import Period, whole_hours
+from proxy.store.postgres import Connection, statements
+from proxy.store.rows import Row
+
+Dimension = Literal[
+    "user", "group", "key", "model", "endpoint", "operation", "provider", "status",
+    "year", "month", "day", "hour", "tag",
+]  # fmt: skip
+Sort = Literal[
+    "cost",
+    "requests",
+    "tokens",
+    "input_tokens",
+    "output_tokens",
+    "errors",
+    "users",
+    "duration",
+    "last_at",
+    "name",
+]
+DETAIL = frozenset(
+    {"end_user", "streamed", "finish_reason", "service_tier", "usage_source", "outcome", "failed"}
+)
+"""Filters of what the hourly sums don't tell apart."""
+SEPARATOR = "\x1f"
+_SQL = statements("stats")
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which usage: `where` maps a column of the admin API to the values it may have; all must hold."""
+
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The parameter $1 of the statements."""
+        document: dict[str, Any] = {name: SEPARATOR.join(values) for name, values in self.where.items()}
+        if self.tags:
+            document["tags"] = dict(self.tags)
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about: a period, filters, and the moment of asking. `summed_tags`: names that rollups keep."""
+
+    period: Period
+    now: datetime
+    filters: Filters = field(default_factory=Filters)
+    summed_tags: frozenset[str] = frozenset()
+
+    def parameters(self, *tags: str | None) -> tuple[Any, ...]:
+        """The parameters $1 to $5. `tags` are names of tags that are grouped by."""
+        needed = {name for name in tags if name is not None} | set(self.filters.tags)
+        start, end = self.period.start, self.period.end
+        if self.filters.where.keys() & DETAIL or needed - self.summed_tags:
+            hours = (end, end)
+        else:
+            hours = whole_hours(self.period, self.now)
+        return (self.filters.as_json(), start, end, *hours)
+
+    def over(self, period: Period) -> Question:
+        """The same about another period."""
+        return Question(period, self.now, self.filters, self.summed_tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How the rows are made and which are shown. `tags` are the names when a dimension is "tag"."""
+
+    first: Dimension
+    second: Dimension | None = None
+    tags: tuple[str | None, str | None] = (None, None)
+    sort: Sort = "cost"
+    ascending: bool = False
+    limit: int = 100
+    offset: int = 0
+    at_least: int | None = None
+
+
+async def totals(connection: Connection, question: Question) -> Row:
+    """One row of sums, zeros when there was nothing, and the number of `users`."""
+    row: Row = await connection.fetchrow(_SQL["totals"], *question.parameters())
+    return row
+
+
+async def by(connection: Connection, question: Question, grouping: Grouping) -> tuple[list[Row], int]:
+    """One page of rows (`first`, `second`, sums), and how many there are on all pages."""
+    rows = await connection.fetch(
+        _SQL["by"],
+        *question.parameters(*grouping.tags),
+        grouping.first,
+        grouping.second,
+        question.period.zone.key,
+        *grouping.tags,
+        grouping.sort,
+        grouping.ascending,
+        grouping.limit,
+        grouping.offset,
+        grouping.at_least,
+    )
+    return rows, rows[0]["rows_total"] if rows else 0
+
+
+async def users_seen(connection: Connection, question: Question) -> Row:
+    """How many users were `active` in the period, of them `new` ones (nothing before it) and `returning` ones."""
+    row: Row = await connection.fetchrow(_SQL["users_seen"], *question.parameters())
+    return row
+
+
+async def names(connection: Connection, kind: Dimension, ids: Sequence[str]) -> dict[str, Row]:
+    """Names of users, groups or keys by id; rows that are gone are left out."""
+    rows = await connection.fetch(_SQL["names"], kind, list(ids))
+    return {row["id"]: row for row in rows}

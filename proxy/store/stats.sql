@@ -1,0 +1,168 @@
+-- Statistics over usage. Parameters $1 to $5 are the same everywhere: $1 filters as a JSON object, each value a list joined
+-- by the character U+001F; $2, $3 the period; $4, $5 the whole hours within it, which sums answer. What lies outside these
+-- hours, and everything when a filter is of something that is not summed, is counted from the records.
+
+-- name: _facts
+facts as (
+    select
+        r.hour as at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
+        r.requests, r.errors, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.output_tokens,
+        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
+        r.first_at, r.last_at
+    from usage_hourly r
+    where r.hour >= $4::timestamptz and r.hour < $5::timestamptz
+      and ($1::jsonb ->> 'user' is null or r.user_id = any (string_to_array($1::jsonb ->> 'user', E'\x1f')))
+      and ($1::jsonb ->> 'group' is null or r.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
+      and ($1::jsonb ->> 'key' is null or r.key_id = any (string_to_array($1::jsonb ->> 'key', E'\x1f')))
+      and ($1::jsonb ->> 'model' is null or r.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+      and ($1::jsonb ->> 'endpoint' is null or r.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+      and ($1::jsonb ->> 'operation' is null or r.operation = any (string_to_array($1::jsonb ->> 'operation', E'\x1f')))
+      and ($1::jsonb ->> 'provider' is null or r.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
+      and ($1::jsonb ->> 'status' is null
+           or r.status = any (string_to_array($1::jsonb ->> 'status', E'\x1f')::smallint[]))
+      and ($1::jsonb -> 'tags' is null or r.tags @> ($1::jsonb -> 'tags'))
+      and ($1::jsonb ->> 'active' is null
+           or r.user_id in (select u.id from users u where u.active = ($1::jsonb ->> 'active')::boolean))
+    union all
+    select
+        d.started_at, d.user_id, d.key_id, coalesce(d.group_id, ''), d.provider,
+        coalesce(d.served_model, d.requested_model, ''), d.endpoint, coalesce(d.operation, ''), d.status, d.tags,
+        1, (d.outcome <> 'success')::integer, d.input_tokens, d.cached_input_tokens, d.cache_write_tokens,
+        d.output_tokens, d.reasoning_tokens, d.total_tokens, coalesce(d.cost_nanousd, 0),
+        (d.cost_nanousd is null)::integer, d.duration_ms, coalesce(d.ttfb_ms, 0), (d.ttfb_ms is not null)::integer,
+        d.started_at, d.started_at
+    from usage_records d
+    where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
+           or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
+      and d.voided_at is null
+-- include: _detail_filters
+)
+
+-- name: _detail_filters
+      and ($1::jsonb ->> 'user' is null or d.user_id = any (string_to_array($1::jsonb ->> 'user', E'\x1f')))
+      and ($1::jsonb ->> 'group' is null or d.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
+      and ($1::jsonb ->> 'key' is null or d.key_id = any (string_to_array($1::jsonb ->> 'key', E'\x1f')))
+      and ($1::jsonb ->> 'model' is null
+           or coalesce(d.served_model, d.requested_model, '') = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+      and ($1::jsonb ->> 'endpoint' is null or d.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+      and ($1::jsonb ->> 'operation' is null
+           or d.operation = any (string_to_array($1::jsonb ->> 'operation', E'\x1f')))
+      and ($1::jsonb ->> 'provider' is null or d.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
+      and ($1::jsonb ->> 'status' is null
+           or d.status = any (string_to_array($1::jsonb ->> 'status', E'\x1f')::smallint[]))
+      and ($1::jsonb -> 'tags' is null or (d.tags <> '{}' and d.tags @> ($1::jsonb -> 'tags')))
+      and ($1::jsonb ->> 'active' is null
+           or d.user_id in (select u.id from users u where u.active = ($1::jsonb ->> 'active')::boolean))
+      and ($1::jsonb ->> 'end_user' is null or d.end_user = any (string_to_array($1::jsonb ->> 'end_user', E'\x1f')))
+      and ($1::jsonb ->> 'streamed' is null or d.streamed = ($1::jsonb ->> 'streamed')::boolean)
+      and ($1::jsonb ->> 'finish_reason' is null
+           or d.finish_reason = any (string_to_array($1::jsonb ->> 'finish_reason', E'\x1f')))
+      and ($1::jsonb ->> 'service_tier' is null
+           or d.service_tier = any (string_to_array($1::jsonb ->> 'service_tier', E'\x1f')))
+      and ($1::jsonb ->> 'usage_source' is null
+           or d.usage_source = any (string_to_array($1::jsonb ->> 'usage_source', E'\x1f')))
+      and ($1::jsonb ->> 'outcome' is null or d.outcome = any (string_to_array($1::jsonb ->> 'outcome', E'\x1f')))
+      and ($1::jsonb ->> 'failed' is null or d.status >= 400 or d.status = 0)
+
+-- name: _sums
+    coalesce(sum(f.requests), 0)::bigint as requests,
+    coalesce(sum(f.errors), 0)::bigint as errors,
+    coalesce(sum(f.input_tokens), 0)::bigint as input_tokens,
+    coalesce(sum(f.cached_input_tokens), 0)::bigint as cached_input_tokens,
+    coalesce(sum(f.cache_write_tokens), 0)::bigint as cache_write_tokens,
+    coalesce(sum(f.output_tokens), 0)::bigint as output_tokens,
+    coalesce(sum(f.reasoning_tokens), 0)::bigint as reasoning_tokens,
+    coalesce(sum(f.total_tokens), 0)::bigint as total_tokens,
+    coalesce(sum(f.cost_nanousd), 0)::bigint as cost_nanousd,
+    coalesce(sum(f.unpriced), 0)::bigint as unpriced,
+    coalesce(sum(f.duration_ms), 0)::bigint as duration_ms,
+    coalesce(sum(f.ttfb_ms), 0)::bigint as ttfb_ms,
+    coalesce(sum(f.ttfb_count), 0)::bigint as ttfb_count,
+    min(f.first_at) as first_at,
+    max(f.last_at) as last_at
+
+-- name: totals
+with
+-- include: _facts
+select
+-- include: _sums
+    , count(distinct f.user_id) as users
+from facts f;
+
+-- name: by
+-- $6, $7 the dimensions ($7 null: one); $8 the zone of days; $9, $10 the names of the tags when a dimension is "tag";
+-- $11 what to sort by; $12 true: ascending; $13, $14 limit and offset; $15 the least of the sorted sum that is shown.
+with
+-- include: _facts
+, summed as (
+    select
+        case $6::text
+            when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
+            when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
+            when 'status' then f.status::text
+            when 'year' then to_char(f.at at time zone $8::text, 'YYYY')
+            when 'month' then to_char(f.at at time zone $8::text, 'YYYY-MM')
+            when 'day' then to_char(f.at at time zone $8::text, 'YYYY-MM-DD')
+            when 'hour' then to_char(f.at at time zone $8::text, 'YYYY-MM-DD"T"HH24:00')
+            when 'tag' then coalesce(f.tags ->> $9::text, '')
+        end as first,
+        case $7::text
+            when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
+            when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
+            when 'status' then f.status::text
+            when 'year' then to_char(f.at at time zone $8::text, 'YYYY')
+            when 'month' then to_char(f.at at time zone $8::text, 'YYYY-MM')
+            when 'day' then to_char(f.at at time zone $8::text, 'YYYY-MM-DD')
+            when 'hour' then to_char(f.at at time zone $8::text, 'YYYY-MM-DD"T"HH24:00')
+            when 'tag' then coalesce(f.tags ->> $10::text, '')
+        end as second,
+-- include: _sums
+        , count(distinct f.user_id) filter (where $6::text <> 'user') as users
+    from facts f
+    group by 1, 2
+), sorted as (
+    select
+        s.*,
+        case $11::text
+            when 'cost' then s.cost_nanousd when 'requests' then s.requests when 'tokens' then s.total_tokens
+            when 'input_tokens' then s.input_tokens when 'output_tokens' then s.output_tokens
+            when 'errors' then s.errors when 'users' then s.users
+            when 'duration' then s.duration_ms / nullif(s.requests, 0)
+            when 'last_at' then (extract(epoch from s.last_at) * 1000)::bigint
+        end as sorted_by
+    from summed s
+)
+select t.*, count(*) over () as rows_total
+from sorted t
+where $15::bigint is null or t.sorted_by >= $15
+order by
+    case when $12::boolean then t.sorted_by else -t.sorted_by end nulls last,
+    case when $12::boolean and $11::text = 'name' then t.first end,
+    case when not $12::boolean and $11::text = 'name' then t.first end desc,
+    t.first, t.second
+limit $13 offset $14;
+
+-- name: users_seen
+-- Of the users with a request in the period: how many had none before it, and how many had.
+with
+-- include: _facts
+, seen as (select distinct f.user_id from facts f)
+select
+    count(*) as active,
+    count(*) filter (where old.earlier) as returning,
+    count(*) filter (where not old.earlier) as new
+from seen s
+cross join lateral (
+    select exists (
+        select from usage_hourly h where h.user_id = s.user_id and h.first_at < $2::timestamptz
+    ) as earlier
+) old;
+
+-- name: names
+-- What ids of users, groups and keys are called; ids that name nothing any more have no row.
+select 'user' as kind, u.id, u.name, u.email, u.group_id, u.active from users u where $1::text = 'user' and u.id = any ($2::text[])
+union all
+select 'group', g.id, g.name, null, null, g.active from groups g where $1::text = 'group' and g.id = any ($2::text[])
+union all
+select 'key', k.id, coalesce(k.name, k.masked), null, null, k.revoked_at is null from keys k
+where $1::text = 'key' and k.id = any ($2::text[]);
