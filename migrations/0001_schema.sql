@@ -213,6 +213,13 @@ create table prices (
     unique (provider, model, tier, starts_at)
 );
 
+-- A newer data file of genai-prices than the installed one, loaded by `openai-proxy prices update`; at most one row.
+create table price_data (
+    version   text primary key,
+    data      bytea not null, -- JSON, compressed with zlib
+    loaded_at timestamptz not null default now()
+);
+
 create table audit_log (
     id         bigint generated always as identity primary key,
     at         timestamptz not null default now(),
@@ -238,3 +245,5 @@ create trigger groups_changed after insert or update or delete on groups for eac
 create trigger quotas_changed after insert or update or delete on quotas for each statement execute function notify_changed();
 create trigger plans_changed after insert or update or delete on plans for each statement execute function notify_changed();
 create trigger prices_changed after insert or update or delete on prices for each statement execute function notify_changed();
+create trigger price_data_changed after insert or update or delete on price_data
+    for each statement execute function notify_changed();

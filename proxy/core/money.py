@@ -7,6 +7,7 @@ has to be rounded (a cost, a converted amount) is rounded half up, once, by `rou
 from __future__ import annotations
 
 import re
+from decimal import Decimal, Inexact, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +16,7 @@ PLACES = 9
 AMOUNT_MAX_NANOUSD = 2**63 - 1
 """What a Postgres bigint holds: about 9.2 billion dollars."""
 _DIGITS_MAX = 40
+_EXACT_DIGITS = 100
 _DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
 
 
@@ -56,12 +58,14 @@ def format_nano(amount: int, *, places_min: int = 0) -> str:
 
 
 def format_rate(rate: Fraction) -> str:
-    """A rate as a decimal string: exact where it ends, else 12 significant decimals."""
-    scaled = rate * 10**18
-    if scaled.denominator == 1:
-        digits = f"{int(scaled):019d}"
-        return f"{digits[:-18]}.{digits[-18:]}".rstrip("0").rstrip(".")
-    return f"{float(rate):.12f}".rstrip("0").rstrip(".")
+    """A rate as a decimal string: exact where its decimals end, else to 18 digits."""
+    with localcontext(prec=_EXACT_DIGITS) as context:
+        exact = Decimal(rate.numerator) / rate.denominator
+        if context.flags[Inexact]:
+            context.prec = 18
+            exact = +exact
+        text = f"{exact:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def round_half_up(amount: Fraction) -> int:
