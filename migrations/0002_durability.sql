@@ -57,7 +57,8 @@ create trigger users_logged after insert or update or delete on users for each r
 create trigger groups_logged after insert or update or delete on groups for each row execute function log_live_row('group');
 create trigger plans_logged after insert or update or delete on plans for each row execute function log_live_row('plan');
 
--- What a record settled, [[quota_id, window_start, scope_id, amount], …], so that voiding it can take that back.
+-- What a record settled, [[quota_id, window_start, scope_id, amount, share_id, held], …], so that voiding it can take that
+-- back.
 alter table usage_records add column charges jsonb;
 
 -- spool = "postgres": exchanges under way, for servers without a durable disk. A row goes when its record is stored;
@@ -72,3 +73,10 @@ create table open_exchanges (
     line   jsonb not null
 );
 create index open_exchanges_worker on open_exchanges (worker);
+
+-- The tags of a record that rollups are made over: those declared, values cut so that they always fit into the index.
+create function rollup_tags(tags jsonb, declared text[]) returns jsonb language sql immutable parallel safe as $$
+    select coalesce(jsonb_object_agg(key, left(value, 128)), '{}')
+    from jsonb_each_text(tags)
+    where key = any (declared)
+$$;

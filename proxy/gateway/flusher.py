@@ -1,0 +1,146 @@
+"""The flusher: brings records to Postgres, all of a batch or none, and finds out which failures pass.
+
+A deadlock or serialization failure is repeated at once. A record that Postgres will never take is set aside in
+`<data_dir>/rejected.jsonl` (logged and counted), so that it can't hold up the others. Everything else is raised for the
+caller to try again later: repeating is always safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.gateway.jsonl import DailyLog
+from proxy.metrics import Metrics
+from proxy.store import records
+from proxy.store.postgres import RETRYABLE, TOO_SLOW, UNAVAILABLE, Pool, PostgresError
+from proxy.store.records import REJECTED, Settled
+
+log = logging.getLogger(__name__)
+BATCH_MAX = 2_000
+BATCH_MIN = 50
+RETRIES_AT_ONCE = 5
+# What the caller may try again later.
+FAILED: tuple[type[BaseException], ...] = (*UNAVAILABLE, PostgresError)
+REJECTED_MAX_BYTES = 64 * 2**20
+PURPOSE = ("flush",)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where records go besides Postgres, and who is told."""
+
+    rejected: Path
+    """Takes records that Postgres refuses."""
+    daily: DailyLog | None = None
+    on_settled: Callable[[Sequence[Settled]], None] = lambda _: None
+    """Told after each commit what was settled against quota windows."""
+
+
+class Flusher:
+    """Stores batches of records. Used by the recorder for its own spool and by the adopter for left-over ones."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        destination: Destination,
+        metrics: Metrics,
+        *,
+        rollup_tags: Sequence[str] = (),
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._pool = pool
+        self._destination = destination
+        self._metrics = metrics
+        self._rollup_tags = tuple(rollup_tags)
+        self._timeout_s = timeout_s
+        self._batch_max = BATCH_MAX
+        self.failing = False
+        """The last attempt failed."""
+
+    async def store(self, payloads: Sequence[bytes], *, replayed: bool = False) -> None:
+        """Store records. Raises one of FAILED when they, or some of them, could not be stored now.
+
+        `replayed`: they may have been stored before.
+        """
+        began = time.perf_counter()
+        try:
+            done = 0
+            while done < len(payloads):
+                batch = payloads[done : done + self._batch_max]
+                await self._store(batch)
+                done += len(batch)
+                self._log_daily(batch, replayed=replayed)
+        except FAILED as error:
+            if isinstance(error, TOO_SLOW | TimeoutError):
+                self._batch_max = max(BATCH_MIN, self._batch_max // 2)
+            self._metrics.recorder_failures.inc()
+            self._metrics.database_failures.inc(PURPOSE)
+            self.failing = True
+            raise
+        self.failing = False
+        self._batch_max = min(BATCH_MAX, self._batch_max * 2)
+        self._metrics.recorder_flush_seconds.observe((), time.perf_counter() - began)
+
+    async def _store(self, batch: Sequence[bytes]) -> None:
+        try:
+            stored = await self._store_once(batch)
+        except REJECTED as error:
+            if len(batch) == 1:
+                self._reject(batch[0], error)
+                return
+            half = len(batch) // 2
+            await self._store(batch[:half])
+            await self._store(batch[half:])
+            return
+        self._metrics.recorder_written.inc((), stored.inserted)
+        if stored.settled:
+            try:
+                self._destination.on_settled(stored.settled)
+            except Exception:
+                log.exception("what was settled could not be told")
+
+    async def _store_once(self, batch: Sequence[bytes]) -> records.Stored:
+        for attempt in range(RETRIES_AT_ONCE + 1):
+            began = time.perf_counter()
+            self._metrics.database_round_trips.inc(PURPOSE)
+            try:
+                async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
+                    return await records.store(connection, batch, self._rollup_tags)
+            except RETRYABLE:
+                if attempt == RETRIES_AT_ONCE:
+                    raise
+            finally:
+                self._metrics.database_seconds.observe(PURPOSE, time.perf_counter() - began)
+        raise AssertionError("unreachable")
+
+    def _reject(self, payload: bytes, error: BaseException) -> None:
+        """Set a record aside for a person to look at."""
+        self._metrics.recorder_dropped.inc(("rejected",))
+        log.error(
+            "Postgres refuses a record, it is set aside",
+            extra={"error": str(error), "file": str(self._destination.rejected)},
+        )
+        try:
+            append(self._destination.rejected, payload + b"\n", REJECTED_MAX_BYTES)
+        except OSError as failure:
+            log.error("the record could not be set aside", extra={"error": str(failure)})  # noqa: TRY400
+
+    def _log_daily(self, batch: Sequence[bytes], *, replayed: bool) -> None:
+        if self._destination.daily is not None:
+            self._destination.daily.write(batch, replayed=replayed)
+
+
+def append(path: Path, data: bytes, max_bytes: int) -> None:
+    """Add `data` to a file in one write, so that several processes may; nothing where it would exceed `max_bytes`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_size + len(data) <= max_bytes:
+            os.write(descriptor, data)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,228 @@
+-- The recorder's flush, and what undoes it.
+
+-- name: store_records
+-- A batch of records in one statement, thus in one transaction: the rows, every rollup and what they settle against quotas.
+-- Only rows that are really inserted count anywhere, so a batch may be sent again as often as need be.
+-- $1: a JSON array of records as proxy/core/spoolformat.py writes them; $2: the declared rollup tags.
+-- Every insert is in the order of its key, so that workers wait for each other but never in a circle.
+-- Returns how many were inserted, and for each window what this batch settled and what is settled in all.
+with line as materialized (
+    select distinct on (id) *, to_timestamp(started_at_us / 1e6) as started_at
+    from json_to_recordset($1::text::json) as batch (
+        id uuid, parent_id uuid, started_at_us bigint, key_id text, user_id text, group_id text, provider text,
+        endpoint text, method text, requested_model text, served_model text, operation text, tags jsonb, end_user text,
+        streamed boolean, status smallint, outcome text, error_type text, error_code text, error_message text,
+        finish_reason text, service_tier text, input_tokens bigint, output_tokens bigint, total_tokens bigint,
+        cached_input_tokens bigint, cache_write_tokens bigint, cache_write_12h_tokens bigint, input_audio_tokens bigint,
+        cached_audio_tokens bigint, input_image_tokens bigint, cached_image_tokens bigint, reasoning_tokens bigint,
+        output_audio_tokens bigint, output_image_tokens bigint, units jsonb, usage_source text, cost_nanousd bigint,
+        price_id text, object_id text, upstream_request_id text, client_request_id text, ttfb_ms integer,
+        duration_ms bigint, bytes_in bigint, bytes_out bigint, charges jsonb
+    )
+    order by id
+),
+inserted as (
+    insert into usage_records (
+        id, parent_id, started_at, key_id, user_id, group_id, provider, endpoint, method, requested_model, served_model,
+        operation, tags, end_user, streamed, status, outcome, error_type, error_code, error_message, finish_reason,
+        service_tier, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
+        cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
+        reasoning_tokens, output_audio_tokens, output_image_tokens, units, usage_source, cost_nanousd, price_id,
+        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges
+    )
+    select
+        id, parent_id, started_at, key_id, user_id, group_id, provider, endpoint, method, requested_model, served_model,
+        operation, coalesce(tags, '{}'), end_user, coalesce(streamed, false), coalesce(status, 0), outcome, error_type,
+        error_code, error_message, finish_reason, service_tier, coalesce(input_tokens, 0), coalesce(output_tokens, 0),
+        coalesce(total_tokens, 0), coalesce(cached_input_tokens, 0), coalesce(cache_write_tokens, 0),
+        coalesce(cache_write_12h_tokens, 0), coalesce(input_audio_tokens, 0), coalesce(cached_audio_tokens, 0),
+        coalesce(input_image_tokens, 0), coalesce(cached_image_tokens, 0), coalesce(reasoning_tokens, 0),
+        coalesce(output_audio_tokens, 0), coalesce(output_image_tokens, 0), coalesce(units, '{}'), usage_source,
+        cost_nanousd, price_id, object_id, upstream_request_id, client_request_id, ttfb_ms, coalesce(duration_ms, 0),
+        coalesce(bytes_in, 0), coalesce(bytes_out, 0), charges
+    from line
+    -- a lost exchange is one of which nothing else is known
+    where outcome <> 'lost' or not exists (select from usage_records known where known.id = line.id)
+    order by started_at, id
+    on conflict do nothing
+    returning
+        *,
+        date_trunc('hour', started_at, 'UTC') as hour,
+        left(coalesce(served_model, requested_model, ''), 200) as model,
+        (outcome not in ('success', 'client_gone'))::int as failed
+),
+hourly as (
+    insert into usage_hourly as known (
+        hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, requests, errors,
+        input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens,
+        cost_nanousd, unpriced, duration_ms, ttfb_ms, ttfb_count, first_at, last_at
+    )
+    select
+        hour, user_id, key_id, coalesce(group_id, ''), provider, model, endpoint, left(coalesce(operation, ''), 128),
+        status, case when $2::text[] = '{}' or tags = '{}' then '{}' else rollup_tags(tags, $2) end,
+        count(*), sum(failed), sum(input_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(output_tokens),
+        sum(reasoning_tokens), sum(total_tokens), coalesce(sum(cost_nanousd), 0),
+        count(*) filter (where cost_nanousd is null), sum(duration_ms), coalesce(sum(ttfb_ms), 0), count(ttfb_ms),
+        min(started_at), max(started_at)
+    from inserted
+    group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+    order by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+    on conflict (hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags) do update set
+        requests = known.requests + excluded.requests,
+        errors = known.errors + excluded.errors,
+        input_tokens = known.input_tokens + excluded.input_tokens,
+        cached_input_tokens = known.cached_input_tokens + excluded.cached_input_tokens,
+        cache_write_tokens = known.cache_write_tokens + excluded.cache_write_tokens,
+        output_tokens = known.output_tokens + excluded.output_tokens,
+        reasoning_tokens = known.reasoning_tokens + excluded.reasoning_tokens,
+        total_tokens = known.total_tokens + excluded.total_tokens,
+        cost_nanousd = known.cost_nanousd + excluded.cost_nanousd,
+        unpriced = known.unpriced + excluded.unpriced,
+        duration_ms = known.duration_ms + excluded.duration_ms,
+        ttfb_ms = known.ttfb_ms + excluded.ttfb_ms,
+        ttfb_count = known.ttfb_count + excluded.ttfb_count,
+        first_at = least(known.first_at, excluded.first_at),
+        last_at = greatest(known.last_at, excluded.last_at)
+),
+latency as (
+    insert into usage_latency_hourly as known (hour, group_id, provider, model, endpoint, measure, bucket, requests)
+    select
+        hour, coalesce(group_id, ''), provider, model, endpoint, measure,
+        ceil(ln(greatest(ms, 1)) / ln(1.1::float8))::smallint, count(*)
+    from inserted
+    cross join lateral (values ('duration', duration_ms), ('ttfb', ttfb_ms::bigint)) as took (measure, ms)
+    -- what was refused or lost took no time that would tell anything
+    where ms is not null and outcome not in ('refused', 'lost')
+    group by 1, 2, 3, 4, 5, 6, 7
+    order by 1, 2, 3, 4, 5, 6, 7
+    on conflict (hour, group_id, provider, model, endpoint, measure, bucket) do update set
+        requests = known.requests + excluded.requests
+),
+outcomes as (
+    insert into usage_outcomes_hourly as known (
+        hour, group_id, provider, model, endpoint, streamed, status, outcome, error_code, finish_reason, service_tier,
+        usage_source, requests
+    )
+    select
+        hour, coalesce(group_id, ''), provider, model, endpoint, streamed, status, outcome,
+        left(coalesce(error_code, ''), 128), left(coalesce(finish_reason, ''), 128), left(coalesce(service_tier, ''), 128),
+        usage_source, count(*)
+    from inserted
+    group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+    order by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+    on conflict (
+        hour, group_id, provider, model, endpoint, streamed, status, outcome, error_code, finish_reason, service_tier,
+        usage_source
+    ) do update set requests = known.requests + excluded.requests
+),
+charge as (
+    select
+        entry ->> 0 as quota_id, entry ->> 2 as scope_id, to_timestamp((entry ->> 1)::float8) as window_start,
+        sum((entry ->> 3)::bigint)::bigint as amount
+    from inserted
+    cross join lateral jsonb_array_elements(charges) as entry
+    where charges is not null
+    group by 1, 2, 3
+),
+settled as (
+    insert into quota_windows as known (quota_id, scope_id, window_start, settled)
+    select quota_id, scope_id, window_start, amount
+    from charge
+    order by quota_id, scope_id, window_start
+    on conflict (quota_id, scope_id, window_start) do update set settled = known.settled + excluded.settled
+    returning quota_id, scope_id, window_start, settled
+)
+select
+    (select count(*) from inserted) as inserted,
+    (
+        select coalesce(
+            jsonb_agg(jsonb_build_array(
+                quota_id, scope_id, extract(epoch from window_start)::bigint, charge.amount, settled.settled
+            )),
+            '[]'
+        )
+        from settled
+        join charge using (quota_id, scope_id, window_start)
+    ) as settled;
+
+-- name: void_record
+-- Take one record out of every sum and quota; the row stays, marked. $1 id, $2 reason, $3 the declared rollup tags.
+-- The rollup's row is found even where the declared tags have changed since.
+with voided as (
+    update usage_records set voided_at = now(), voided_reason = $2
+    where id = $1 and voided_at is null
+    returning
+        *,
+        date_trunc('hour', started_at, 'UTC') as hour,
+        left(coalesce(served_model, requested_model, ''), 200) as model,
+        (outcome not in ('success', 'client_gone'))::int as failed
+),
+found as (
+    select rollup.*
+    from voided v
+    cross join lateral (
+        select h.hour, h.user_id, h.key_id, h.group_id, h.provider, h.model, h.endpoint, h.operation, h.status, h.tags
+        from usage_hourly h
+        where (h.hour, h.user_id, h.key_id, h.group_id, h.provider, h.model, h.endpoint, h.operation, h.status) = (
+            v.hour, v.user_id, v.key_id, coalesce(v.group_id, ''), v.provider, v.model, v.endpoint,
+            left(coalesce(v.operation, ''), 128), v.status
+        )
+        order by h.tags = rollup_tags(v.tags, $3) desc, v.tags @> h.tags desc
+        limit 1
+    ) rollup
+),
+hourly as (
+    update usage_hourly h set
+        requests = h.requests - 1,
+        errors = h.errors - v.failed,
+        input_tokens = h.input_tokens - v.input_tokens,
+        cached_input_tokens = h.cached_input_tokens - v.cached_input_tokens,
+        cache_write_tokens = h.cache_write_tokens - v.cache_write_tokens,
+        output_tokens = h.output_tokens - v.output_tokens,
+        reasoning_tokens = h.reasoning_tokens - v.reasoning_tokens,
+        total_tokens = h.total_tokens - v.total_tokens,
+        cost_nanousd = h.cost_nanousd - coalesce(v.cost_nanousd, 0),
+        unpriced = h.unpriced - (v.cost_nanousd is null)::int,
+        duration_ms = h.duration_ms - v.duration_ms,
+        ttfb_ms = h.ttfb_ms - coalesce(v.ttfb_ms, 0),
+        ttfb_count = h.ttfb_count - (v.ttfb_ms is not null)::int
+    from voided v, found f
+    where (h.hour, h.user_id, h.key_id, h.group_id, h.provider, h.model, h.endpoint, h.operation, h.status, h.tags)
+        = (f.hour, f.user_id, f.key_id, f.group_id, f.provider, f.model, f.endpoint, f.operation, f.status, f.tags)
+),
+latency as (
+    update usage_latency_hourly l set requests = l.requests - 1
+    from voided v
+    cross join lateral (values ('duration', v.duration_ms), ('ttfb', v.ttfb_ms::bigint)) as took (measure, ms)
+    where took.ms is not null and v.outcome not in ('refused', 'lost')
+      and (l.hour, l.group_id, l.provider, l.model, l.endpoint, l.measure, l.bucket) = (
+          v.hour, coalesce(v.group_id, ''), v.provider, v.model, v.endpoint, took.measure,
+          ceil(ln(greatest(took.ms, 1)) / ln(1.1::float8))::smallint
+      )
+),
+outcomes as (
+    update usage_outcomes_hourly o set requests = o.requests - 1
+    from voided v
+    where (
+        o.hour, o.group_id, o.provider, o.model, o.endpoint, o.streamed, o.status, o.outcome, o.error_code,
+        o.finish_reason, o.service_tier, o.usage_source
+    ) = (
+        v.hour, coalesce(v.group_id, ''), v.provider, v.model, v.endpoint, v.streamed, v.status, v.outcome,
+        left(coalesce(v.error_code, ''), 128), left(coalesce(v.finish_reason, ''), 128),
+        left(coalesce(v.service_tier, ''), 128), v.usage_source
+    )
+),
+settled as (
+    update quota_windows w set settled = greatest(0, w.settled - charge.amount)
+    from (
+        select
+            entry ->> 0 as quota_id, entry ->> 2 as scope_id, to_timestamp((entry ->> 1)::float8) as window_start,
+            sum((entry ->> 3)::bigint)::bigint as amount
+        from voided
+        cross join lateral jsonb_array_elements(charges) as entry
+        where charges is not null
+        group by 1, 2, 3
+    ) charge
+    where (w.quota_id, w.scope_id, w.window_start) = (charge.quota_id, charge.scope_id, charge.window_start)
+)
+select count(*) as voided from voided;
