@@ -35,3 +35,13 @@ class Caller:
     max_request_cost_nanousd: int | None = None
     quotas: tuple[Quota, ...] = field(default=())
     """Every quota that binds this key, its user, group and everyone, in a stable order."""
+
+    @property
+    def reads_bodies(self) -> bool:
+        """A rule of this key needs to know what a request's body says, before it is forwarded."""
+        return (
+            self.allowed_models is not None
+            or self.max_request_tokens is not None
+            or self.max_request_cost_nanousd is not None
+            or any(quota.unit != "requests" or quota.model is not None for quota in self.quotas)
+        )

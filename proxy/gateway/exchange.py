@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from proxy.core.caller import Caller
     from proxy.core.meter import Meter
     from proxy.core.record import Outcome
-    from proxy.gateway.quotas import Reservation
+    from proxy.core.shares import Reservation
     from proxy.gateway.request import Request
+    from proxy.gateway.upstreams import Upstream
 
 
 class Exchange:
     """What the pass knows of one request. Written by the pass and the relay, read once more by the record."""
 
     __slots__ = (
-        "answer_content_type",
         "bytes_out",
         "call",
         "caller",
@@ -36,13 +36,18 @@ class Exchange:
         "status",
         "streamed",
         "ttfb",
+        "upstream",
         "upstream_request_id",
     )
 
-    def __init__(self, exchange_id: str, caller: Caller, call: Call, request: Request) -> None:
+    def __init__(
+        self, exchange_id: str, caller: Caller | None, call: Call, request: Request, upstream: Upstream
+    ) -> None:
         self.id = exchange_id
         self.caller = caller
+        """None: a CORS preflight, which is passed on but belongs to nobody."""
         self.call = call
+        self.upstream = upstream
         self.request = request
         self.reservation: Reservation | None = None
         self.spliced = False
@@ -56,7 +61,6 @@ class Exchange:
         self.client_status = 0
         """The status that the client was sent; 0: none."""
         self.streamed = False
-        self.answer_content_type = ""
         self.meter: Meter | None = None
         self.bytes_out = 0
         self.upstream_request_id: str | None = None
@@ -64,3 +68,8 @@ class Exchange:
         """Our own answer instead of the upstream's."""
         self.outcome: Outcome = "success"
         self.ended = False
+
+    @property
+    def provider(self) -> str:
+        """The id that prices go by."""
+        return self.upstream.provider

@@ -83,6 +83,11 @@ class Request:
         return kind.startswith(b"application/json") or b"+json" in kind
 
     @property
+    def is_encoded(self) -> bool:
+        """The body is compressed."""
+        return self.fields.get(b"content-encoding", b"identity").lower() != b"identity"
+
+    @property
     def is_preflight(self) -> bool:
         """A CORS preflight, which never carries a key."""
         return (

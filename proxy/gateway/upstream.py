@@ -200,6 +200,8 @@ class UpstreamConnection(asyncio.Protocol):
             listener.upstream_body(raw, body.content)
             if self.listener is not listener:
                 return
+        elif not body.done:
+            listener.upstream_body(b"", b"")  # a head alone: it must not wait for its body
         if body.done:
             if data:
                 self._reuse = False  # the upstream sent more than its answer

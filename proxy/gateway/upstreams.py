@@ -10,9 +10,10 @@ from typing import Any
 from proxy.core.headers import HeaderPolicy, policy_value
 from proxy.gateway.dial import Dialer, EgressProxy, Origin, bypasses_proxy
 from proxy.gateway.upstream import Pool
+from proxy.pricing.providers import provider_of
 from proxy.settings import Settings, SettingsError
 
-OPENAI_HOST_SUFFIX = "api.openai.com"
+DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def build(
     """All upstreams of the settings. Raises SettingsError."""
     key = settings.openai_api_key.get_secret_value()
     try:
-        default = _build_one(settings, "default", upstream_url, key, None, (), clock=clock, on_event=on_event)
+        default = _build_one(settings, DEFAULT, upstream_url, key, None, (), clock=clock, on_event=on_event)
         others = []
         for entry in settings.upstreams:
             entry_key = entry.key.get_secret_value()
@@ -112,18 +113,12 @@ def _build_one(
         project=policy_value(settings.project_header),
     )
     pool = Pool(dialer, keepalive_s=settings.upstream_keepalive_s, clock=clock, on_event=on_event)
-    # A base URL may name the API's version itself, as Gemini's …/v1beta/openai does; then /v1 is not repeated.
     return Upstream(
         name,
-        provider or _provider_of(name, origin.host),
+        provider or provider_of(origin.host, default="openai" if name == DEFAULT else name),
         origin.host,
         origin.prefix.encode(),
         policy,
         pool,
         models,
     )
-
-
-def _provider_of(name: str, host: str) -> str:
-    """The id that prices go by: OpenAI's for the default, the upstream's own name for others."""
-    return "openai" if name == "default" or host.endswith(OPENAI_HOST_SUFFIX) else name

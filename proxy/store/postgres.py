@@ -73,15 +73,19 @@ async def _prepare_connection(connection: Any) -> None:
 async def open_pool(
     url: str,
     *,
+    size_min: int = 1,
     size_max: int = 4,
     timeout_s: float = 30.0,
     statement_cache: bool = True,
     application: str = "openai-proxy",
 ) -> Pool:
-    """Connect. Raises one of UNAVAILABLE when it can't be reached, one of MISCONFIGURED when it refuses us."""
+    """Connect. Raises one of UNAVAILABLE when it can't be reached, one of MISCONFIGURED when it refuses us.
+
+    With `size_min` 0 nothing connects before the first use, so a pool can be had while Postgres is away.
+    """
     return await asyncpg.create_pool(
         url,
-        min_size=1,
+        min_size=size_min,
         max_size=size_max,
         timeout=min(timeout_s, 10.0),
         command_timeout=timeout_s,

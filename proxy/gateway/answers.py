@@ -1,0 +1,106 @@
+"""Answers: what the pass does with an answer while the relay passes it on. Metering faults never reach the client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from proxy.core.framing import ResponseHead
+from proxy.core.meter import open_meter
+from proxy.core.record import Outcome
+from proxy.gateway.cors import Cors
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.ledger import Ledger
+from proxy.gateway.relay import Relay
+from proxy.metrics import Metrics
+
+log = logging.getLogger(__name__)
+REQUEST_ID_MAX_CHARS = 200
+
+
+class Answers:
+    """Meters every answer, and owns the exchanges under way. One per worker."""
+
+    def __init__(self, *, now: Callable[[], float], ledger: Ledger, cors: Cors, metrics: Metrics) -> None:
+        self.now = now
+        self.relays: set[Relay] = set()
+        """Exchanges under way."""
+        self._ledger = ledger
+        self._cors = cors
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def answer_head(self, exchange: Exchange, head: ResponseHead) -> bytes:
+        """The answer's head came: open the meter; returns the header lines to add."""
+        fields = head.fields
+        content_type = fields.get(b"content-type", b"").decode("latin-1")
+        exchange.streamed = content_type[:17].lower() == "text/event-stream"
+        request_id = fields.get(b"x-request-id")
+        if request_id is not None:
+            exchange.upstream_request_id = request_id.decode("latin-1")[:REQUEST_ID_MAX_CHARS]
+        added = b"x-proxy-request-id: %b\r\n" % exchange.id.encode()
+        try:
+            added += self._ledger.quota_lines(exchange)
+            encoding = fields.get(b"content-encoding", b"").decode("latin-1")
+            meter = exchange.meter = open_meter(
+                exchange.call,
+                status=head.status,
+                content_type=content_type,
+                content_encoding=encoding,
+                strip_usage=exchange.spliced,
+            )
+            exchange.spliced = meter.strips
+        except Exception:
+            self._fault("open")
+        if b"origin" in exchange.request.fields and b"access-control-allow-origin" not in fields:
+            added += self._cors.lines(exchange.request)
+        return added
+
+    def answer_body(self, exchange: Exchange, content: bytes) -> None:
+        """A part of the answer has been passed on: meter it."""
+        meter = exchange.meter
+        if meter is not None and content:
+            try:
+                meter.feed(content)
+            except Exception:
+                exchange.meter = None
+                self._fault("feed")
+
+    def answer_strip(self, exchange: Exchange, content: bytes, *, last: bool) -> bytes:
+        """A part of a spliced answer: meter it, and return what the client may see."""
+        meter = exchange.meter
+        if meter is not None:
+            try:
+                return meter.flush() if last else meter.feed_through(content)
+            except Exception:
+                exchange.meter = None
+                self._fault("strip")
+        return content
+
+    def tunnelled(self, exchange: Exchange, data: bytes, *, from_client: bool) -> None:
+        """Bytes that passed through a tunnel, in either direction."""
+        if not from_client:
+            exchange.bytes_out += len(data)
+
+    def end(self, exchange: Exchange, outcome: Outcome) -> None:
+        """The exchange is over: settle and record."""
+        try:
+            self._ledger.end(exchange, outcome)
+        except Exception:
+            self._fault("record")
+
+    def keep_task(self, task: asyncio.Task[None]) -> None:
+        """Own a task until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def tick(self) -> None:
+        """Once in a while: end the exchanges whose upstream is overdue."""
+        now = self.now()
+        for relay in [relay for relay in self.relays if relay.deadline and relay.deadline < now]:
+            relay.expired()
+
+    def _fault(self, step: str) -> None:
+        log.exception("metering failed", extra={"step": step})
+        self._metrics.metering_faults.inc((step,))

@@ -1,0 +1,340 @@
+"""THE PASS. One straight way for each request:
+
+    read -> authenticate -> admit -> forward, metering -> settle and record
+
+`begin` reads and authenticates, `proceed` goes on once a body that must be read whole is there, `_admit` reserves, and
+`_forward` hands over to the relay; `Ledger.end` settles and records. Before and after the forwarding nothing awaits, so a
+client that hangs up can't tear a bill. The one exception is asked for before anything was sent: a quota whose share in
+this worker is too small (`_ask`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from proxy.core import splice
+from proxy.core.address import client_address, is_within, networks
+from proxy.core.attribution import attribute
+from proxy.core.call import read_call
+from proxy.core.caller import Caller
+from proxy.core.headers import request_head
+from proxy.core.refusal import Refusal, unavailable
+from proxy.core.shares import Need
+from proxy.gateway.answers import Answers
+from proxy.gateway.cors import Cors
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.front import Front
+from proxy.gateway.keyring import Keyring
+from proxy.gateway.ledger import Ledger
+from proxy.gateway.quotas import NeedsShare, Quotas
+from proxy.gateway.relay import Relay, RelayLimits
+from proxy.gateway.request import Request
+from proxy.gateway.upstreams import Upstreams
+from proxy.metrics import Metrics
+from proxy.settings import Settings
+
+log = logging.getLogger(__name__)
+OVERLOAD_RETRY_S = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Time and chance, given so that tests own them."""
+
+    now: Callable[[], float]
+    """Monotonic seconds, cheap."""
+    now_us: Callable[[], int]
+    """Microseconds since 1970."""
+    new_id: Callable[[int], str]
+    """A record id for an exchange that starts at the given time."""
+
+
+class Handler:
+    """Leads every request under /v1/ through the pass. One per worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clocks: Clocks,
+        keyring: Keyring,
+        quotas: Quotas,
+        ledger: Ledger,
+        answers: Answers,
+        cors: Cors,
+        upstreams: Upstreams,
+        metrics: Metrics,
+    ) -> None:
+        self.now = clocks.now
+        self.now_us = clocks.now_us
+        self._new_id = clocks.new_id
+        self.head_timeout_s = settings.request_head_timeout_s
+        self.body_timeout_s = settings.request_idle_timeout_s
+        self.keepalive_s = settings.keepalive_timeout_s
+        self._body_max = settings.body_read_max_bytes
+        self._bodies_max = settings.body_read_total_max_bytes
+        self._exchanges_max = settings.exchanges_max
+        self._limits = RelayLimits(
+            first_byte_s=settings.upstream_first_byte_timeout_s,
+            idle_s=settings.upstream_idle_timeout_s,
+            drain_s=settings.drain_limit_s if settings.on_client_disconnect == "drain" else None,
+        )
+        self._trusted = networks(settings.trusted_proxies)
+        self._cors = cors
+        self._keyring = keyring
+        self._quotas = quotas
+        self._ledger = ledger
+        self._answers = answers
+        self._upstreams = upstreams
+        self._anonymous = replace(upstreams.default.policy, authorization=None, key=b"")
+        self._metrics = metrics
+        self._waiting: dict[Request, asyncio.Task[None]] = {}
+        self._collecting: dict[Request, Caller] = {}
+        self._collected_bytes = 0
+
+    # -- read, authenticate
+
+    def begin(self, front: Front, request: Request) -> None:
+        """A head was read. Raises nothing: a fault of ours is an answer of 500."""
+        try:
+            if request.is_preflight:
+                self._preflight(front, request)
+                return
+            caller = self._authenticate(front, request)
+            if self._reads_whole(request):
+                self._collect(front, request, caller)
+            else:
+                self._pass(front, request, caller, None)
+        except Refusal as refusal:
+            self._turn_away(front, refusal)
+        except Exception:
+            log.exception("the pass failed", extra={"step": "begin"})
+            self._fault(front)
+
+    def proceed(self, front: Front, request: Request) -> None:
+        """The body is there, or is larger than may be read whole; then what came of it is the start of an upload."""
+        caller = self._collecting.pop(request, None)
+        if caller is None:
+            return
+        request.collecting = False
+        self._collected_bytes -= request.length or 0
+        try:
+            self._pass(front, request, caller, request.take_body() if request.complete else None)
+        except Refusal as refusal:
+            self._turn_away(front, refusal)
+        except Exception:
+            log.exception("the pass failed", extra={"step": "proceed"})
+            self._fault(front)
+
+    def forget(self, request: Request) -> None:
+        """The client hung up before its request was admitted."""
+        if self._collecting.pop(request, None) is not None:
+            self._collected_bytes -= request.length or 0
+        task = self._waiting.pop(request, None)
+        if task is not None:
+            task.cancel()
+
+    def malformed(self, refusal: Refusal) -> None:
+        """What came is not HTTP."""
+        self._metrics.refusals.inc((refusal.reason,))
+
+    @property
+    def body_max(self) -> int:
+        """How many bytes of one body may be read whole now."""
+        return max(0, min(self._body_max, self._bodies_max - self._collected_bytes))
+
+    def _authenticate(self, front: Front, request: Request) -> Caller:
+        caller = self._keyring.lookup(request.token(), self.now_us() / 1e6)
+        if caller.allowed_addresses is not None:
+            self._check_address(caller.allowed_addresses, front, request)
+        return caller
+
+    def _check_address(self, allowed: tuple[str, ...], front: Front, request: Request) -> None:
+        forwarded = request.fields.get(b"x-forwarded-for")
+        address = client_address(
+            front.address, forwarded.decode("latin-1") if forwarded is not None else None, self._trusted
+        )
+        if not is_within(address, allowed):
+            raise Refusal(
+                401,
+                "ip_not_authorized",
+                f"This API key may not be used from the address {address}.",
+                reason="address",
+            )
+
+    def _reads_whole(self, request: Request) -> bool:
+        """JSON bodies are read whole, because the pass needs the model, the ceiling and the place to splice."""
+        if not request.has_body or not request.is_json:
+            return False
+        return request.chunked or (request.length or 0) <= self._body_max
+
+    def _collect(self, front: Front, request: Request, caller: Caller) -> None:
+        if (request.length or 0) > self.body_max:
+            raise unavailable(
+                "overloaded", "Too many large requests are under way; try again.", OVERLOAD_RETRY_S, "bodies"
+            )
+        request.collecting = True
+        self._collecting[request] = caller
+        self._collected_bytes += request.length or 0
+        if request.expects_continue and not request.complete:
+            front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # -- admit
+
+    def _pass(self, front: Front, request: Request, caller: Caller, body: bytes | None) -> None:
+        """Read the call, admit it, forward it. `body` is None when there is none, or when it is streamed on."""
+        call = attribute(
+            read_call(
+                method=request.method.decode("latin-1"),
+                target=request.target,
+                header=request.field,
+                body=body,
+                body_bytes=request.received if request.complete else request.length or request.received,
+            ),
+            caller,
+        )
+        upstream = self._upstreams.choose(call.model)
+        exchange = Exchange(self._new_id(request.started_us), caller, call, request, upstream)
+        try:
+            self._check(exchange, body)
+            need = self._ledger.need(exchange)
+            try:
+                exchange.reservation = self._quotas.admit(caller, call, need, request.started_us / 1e6)
+            except NeedsShare:
+                task = asyncio.get_running_loop().create_task(self._ask(front, exchange, need, body))
+                self._waiting[request] = task
+                self._answers.keep_task(task)
+                return
+            self._ledger.open(exchange, need)
+        except Refusal as refusal:
+            self._refuse(front, exchange, refusal)
+            return
+        self._forward(front, exchange, body)
+
+    async def _ask(self, front: Front, exchange: Exchange, need: Need, body: bytes | None) -> None:
+        """Near the edge of a quota: ask Postgres for a share, then go on as if nothing had happened."""
+        request, caller = exchange.request, exchange.caller
+        assert caller is not None
+        try:
+            exchange.reservation = await self._quotas.ask(
+                caller, exchange.call, need, request.started_us / 1e6
+            )
+            # From here to the forwarding nothing awaits: the client can't hang up in between.
+            self._waiting.pop(request, None)
+            self._ledger.open(exchange, need)
+        except Refusal as refusal:
+            self._waiting.pop(request, None)
+            self._refuse(front, exchange, refusal)
+        except Exception:
+            self._waiting.pop(request, None)
+            log.exception("the pass failed", extra={"step": "ask"})
+            self._fault(front)
+        else:
+            self._forward(front, exchange, body)
+
+    def _check(self, exchange: Exchange, body: bytes | None) -> None:
+        """Whether this worker, and what is known of the request, allow it to be admitted at all."""
+        if len(self._answers.relays) >= self._exchanges_max:
+            raise unavailable(
+                "overloaded", "Too many requests are under way; try again.", OVERLOAD_RETRY_S, "exchanges"
+            )
+        request, caller = exchange.request, exchange.caller
+        assert caller is not None
+        if exchange.call.on_behalf_of is not None and not caller.service:
+            raise Refusal(
+                403,
+                "not_a_service_key",
+                "Only a service key may name another user in X-Usage-User.",
+                param="X-Usage-User",
+                reason="not_a_service_key",
+            )
+        if body is None and request.has_body and request.is_json and caller.reads_bodies:
+            raise Refusal(
+                413,
+                "request_too_large",
+                f"A JSON request of more than {self._body_max} bytes can't be checked against the limits of this key.",
+                reason="request_too_large",
+            )
+
+    # -- forward
+
+    def _forward(self, front: Front, exchange: Exchange, body: bytes | None) -> None:
+        """Hand over to the relay; where the client did not ask for a stream's usage, ask for it in its place."""
+        request, call, upstream = exchange.request, exchange.call, exchange.upstream
+        sent = body
+        if body and call.stream and call.endpoint.splices and not call.wants_usage and not request.is_encoded:
+            sent = splice.add_include_usage(body) or body
+            exchange.spliced = sent is not body
+        streaming = sent is None and request.has_body
+        chunked = request.chunked
+        head = request_head(
+            request.method,
+            upstream.prefix + request.target if upstream.prefix else request.target,
+            request.headers,
+            upstream.policy,
+            length=len(sent) if sent is not None and request.length is not None else None,
+            chunked=chunked,
+            identity=exchange.spliced,
+            websocket=request.websocket,
+            expect=streaming and request.expects_continue,
+        )
+        relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head=head)
+        front.exchange = relay
+        if streaming:
+            relay.start(request.take_body(), streaming=True, upload_chunked=chunked)
+            if request.complete:
+                relay.upload_end()
+        else:
+            relay.start(sent or b"", streaming=False, upload_chunked=chunked)
+
+    def _preflight(self, front: Front, request: Request) -> None:
+        """A CORS preflight: answered here, or passed on without any credential, by setting."""
+        answer = self._cors.preflight(request)
+        if answer is not None:
+            front.write(answer)
+            front.answered(close=not request.keep_alive)
+            return
+        call = read_call(
+            method="OPTIONS", target=request.target, header=request.field, body=None, body_bytes=0
+        )
+        upstream = self._upstreams.default
+        exchange = Exchange(self._new_id(request.started_us), None, call, request, upstream)
+        target = upstream.prefix + request.target
+        head = request_head(request.method, target, request.headers, self._anonymous, chunked=request.chunked)
+        relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head=head)
+        front.exchange = relay
+        relay.start(request.take_body(), streaming=request.has_body, upload_chunked=request.chunked)
+        if request.has_body and request.complete:
+            relay.upload_end()
+
+    # -- refuse
+
+    def _turn_away(self, front: Front, refusal: Refusal) -> None:
+        """A refusal without a known key, or before the call was read: only a metric."""
+        if refusal.status == 401:
+            self._metrics.auth_failures.inc((refusal.reason,))
+        else:
+            self._metrics.refusals.inc((refusal.reason,))
+        if front.active is not None:
+            front.refuse(refusal, self._cors.lines(front.active))
+
+    def _refuse(self, front: Front, exchange: Exchange, refusal: Refusal) -> None:
+        """A refusal of a known key: a record as well."""
+        exchange.refusal = refusal
+        exchange.client_status = refusal.status
+        self._ledger.refused(exchange)
+        extra = b"x-proxy-request-id: %b\r\n" % exchange.id.encode() + self._ledger.quota_lines(exchange)
+        if front.active is exchange.request:
+            front.refuse(refusal, extra + self._cors.lines(exchange.request))
+
+    def _fault(self, front: Front) -> None:
+        self._metrics.metering_faults.inc(("pass",))
+        if front.active is not None and front.exchange is None:
+            front.refuse(
+                Refusal(500, "proxy_error", "The proxy failed to handle the request.", "server_error")
+            )
+        elif not front.transport.is_closing():
+            front.transport.abort()

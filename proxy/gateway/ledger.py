@@ -1,0 +1,283 @@
+"""The ledger: what an exchange may use, what it did use, and what that cost. Settles and records; never awaits.
+
+Every admitted exchange ends here exactly once, whatever its end, and so does every refusal of a known key.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from proxy.core.estimate import estimate_usage
+from proxy.core.openline import OpenLine
+from proxy.core.quota import Charge
+from proxy.core.record import MESSAGE_CHARS_MAX, Outcome, UsageRecord, UsageSource
+from proxy.core.redact import redact
+from proxy.core.refusal import Refusal
+from proxy.core.shares import Need
+from proxy.core.usage import Reading, Usage
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.quotas import Quotas
+from proxy.gateway.recorder import Recorder
+from proxy.metrics import Metrics
+from proxy.pricing.live import PriceSource
+from proxy.pricing.providers import DECISIONS_ENDPOINT, provider_of
+
+log = logging.getLogger(__name__)
+_BROKEN: frozenset[Outcome] = frozenset({"client_gone", "upstream_cut", "upstream_timeout"})
+_COUNTED: frozenset[Outcome] = frozenset({"success", *_BROKEN})
+"""Ends after which a request counts as one, even where no usage is known: it was forwarded and may have been served."""
+_WHOLE: frozenset[Outcome] = frozenset({"success", "upstream_error"})
+_WRITES = frozenset({"chat", "completions", "responses", "ws_responses", "compact", "runs", "generic"})
+"""Meters of endpoints that write text, as much as they like where the request sets no ceiling."""
+_NO_READING = Reading()
+_NO_USAGE = Usage()
+NO_NEED = Need(0, 0, 0)
+_ONE_REQUEST = Need(1, 0, 0)
+
+
+class Ledger:
+    """Reserves before, settles and records after. One per worker."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        quotas: Quotas,
+        recorder: Recorder,
+        prices: PriceSource,
+        metrics: Metrics,
+        default_output_tokens: int,
+    ) -> None:
+        self._now = now
+        self._quotas = quotas
+        self._recorder = recorder
+        self._prices = prices
+        self._metrics = metrics
+        self._default_output_tokens = default_output_tokens
+
+    # -- before
+
+    def need(self, exchange: Exchange) -> Need:
+        """An upper estimate of what the exchange will use, which it is admitted on."""
+        call = exchange.call
+        if call.method != "POST" and not exchange.request.websocket:
+            return NO_NEED
+        if not call.endpoint.bills:
+            return _ONE_REQUEST
+        ceiling = call.output_ceiling_tokens
+        if ceiling is None:
+            ceiling = self._default_output_tokens if call.endpoint.meter in _WRITES else 0
+        cost: int | None = 0
+        if (
+            call.model is not None
+        ):  # a form's model is inside the upload; what it costs is settled, not reserved
+            cost = self._prices.book.ceiling(
+                _price_list(exchange),
+                call.model,
+                call.service_tier,
+                call.input_estimate_tokens,
+                ceiling,
+                exchange.request.started_us / 1e6,
+            )
+        return Need(1, call.input_estimate_tokens + ceiling, cost)
+
+    def open(self, exchange: Exchange, need: Need) -> None:
+        """Note durably that the exchange is about to be forwarded. Raises Refusal (503) when the spool is full."""
+        call, caller, reservation = exchange.call, exchange.caller, exchange.reservation
+        if caller is None:
+            return
+        input_tokens = min(call.input_estimate_tokens, need.tokens)
+        line = OpenLine(
+            id=exchange.id,
+            started_at_us=exchange.request.started_us,
+            key_id=caller.key_id,
+            user_id=caller.user_id,
+            group_id=caller.group_id,
+            provider=exchange.provider,
+            endpoint=call.endpoint.template,
+            method=call.method,
+            model=call.model,
+            operation=call.operation,
+            tags=call.tags,
+            end_user=call.end_user,
+            streamed=call.stream,
+            input_tokens=input_tokens,
+            output_tokens=need.tokens - input_tokens,
+            cost_nanousd=need.cost_nanousd,
+            charges=reservation.charges if reservation is not None else (),
+        )
+        try:
+            self._recorder.open(line)
+        except Refusal:
+            exchange.reservation = None
+            if reservation is not None:
+                self._quotas.release(reservation)
+            raise
+
+    def quota_lines(self, exchange: Exchange) -> bytes:
+        """The x-quota-… header lines of an answer, each with CRLF."""
+        if exchange.caller is None:
+            return b""
+        pairs = self._quotas.headers(exchange.caller, exchange.reservation)
+        return b"".join([b"%b: %b\r\n" % pair for pair in pairs]) if pairs else b""
+
+    # -- after
+
+    def refused(self, exchange: Exchange) -> None:
+        """A refusal of a known key: nothing was sent, nothing is settled."""
+        assert exchange.refusal is not None
+        exchange.ended = True
+        self._record(exchange, "refused", _NO_READING, _NO_USAGE, "none")
+
+    def end(self, exchange: Exchange, outcome: Outcome) -> None:
+        """The exchange is over: settle its reservation and record it. A second end changes nothing."""
+        if exchange.ended:
+            return
+        exchange.ended = True
+        if exchange.caller is None:
+            return
+        reading = _NO_READING if exchange.meter is None else exchange.meter.finish(outcome in _WHOLE)
+        if outcome == "success" and reading.error_type is not None:
+            outcome = "upstream_error"  # an error event in a stream that began with 200
+        usage, source = self._usage(exchange, outcome, reading)
+        self._record(exchange, outcome, reading, usage, source)
+
+    def _usage(self, exchange: Exchange, outcome: Outcome, reading: Reading) -> tuple[Usage, UsageSource]:
+        """What was used, and how we know: reported where OpenAI said so, estimated where the answer ended without saying."""
+        if reading.usage is not None:
+            return reading.usage, "estimated" if reading.estimated else "reported"
+        if reading.parts:
+            return _NO_USAGE, "reported"
+        call = exchange.call
+        broke_off = outcome in _BROKEN and (exchange.status or outcome == "client_gone")
+        unsaid = (
+            outcome in {"success", "upstream_error"} and exchange.streamed and reading.delivered_bytes > 0
+        )
+        if (
+            (broke_off or unsaid)
+            and exchange.forwarded
+            and exchange.status < 400
+            and call.endpoint.bills
+            and not call.background
+            and (call.input_text_bytes or reading.delivered_bytes)
+        ):
+            return estimate_usage(call, reading), "estimated"
+        return _NO_USAGE, "none"
+
+    def _settle(
+        self, exchange: Exchange, outcome: Outcome, usage: Usage, cost_nanousd: int | None, *, known: bool
+    ) -> tuple[Charge, ...]:
+        reservation = exchange.reservation
+        if reservation is None:
+            return ()
+        exchange.reservation = None
+        if not known and outcome not in _COUNTED:
+            self._quotas.release(reservation)
+            return ()
+        return self._quotas.settle(
+            reservation,
+            tokens=usage.input_tokens + usage.output_tokens,
+            cost_nanousd=cost_nanousd,
+            counted=True,
+        )
+
+    def _record(
+        self, exchange: Exchange, outcome: Outcome, reading: Reading, usage: Usage, source: UsageSource
+    ) -> None:
+        now = self._now()
+        call, caller, request, refusal = exchange.call, exchange.caller, exchange.request, exchange.refusal
+        assert caller is not None
+        model = reading.model or call.model
+        cost_nanousd: int | None = 0
+        price_id = None
+        if source != "none":
+            cost = self._prices.book.cost(
+                _price_list(exchange),
+                model,
+                reading.service_tier or call.service_tier,
+                usage if reading.usage is not None or source == "estimated" else None,
+                request.started_us / 1e6,
+                reading.parts,
+            )
+            cost_nanousd, price_id = cost.nanousd, cost.price_id
+        elif reading.unknown:
+            cost_nanousd = None
+        error_type, error_code, error_message = reading.error_type, reading.error_code, reading.error_message
+        if refusal is not None:
+            error_type, error_code, error_message = refusal.type, refusal.code, refusal.message
+        charges = self._settle(exchange, outcome, usage, cost_nanousd, known=source != "none")
+        record = UsageRecord(
+            id=exchange.id,
+            started_at_us=request.started_us,
+            key_id=caller.key_id,
+            user_id=caller.user_id,
+            group_id=caller.group_id,
+            provider=exchange.provider,
+            endpoint=call.endpoint.template,
+            method=call.method,
+            requested_model=call.model,
+            served_model=reading.model,
+            operation=call.operation,
+            tags=call.tags,
+            end_user=call.end_user,
+            streamed=exchange.streamed,
+            status=exchange.client_status,
+            outcome=outcome,
+            error_type=error_type,
+            error_code=error_code,
+            error_message=redact(error_message)[:MESSAGE_CHARS_MAX] if error_message else None,
+            finish_reason=reading.finish_reason,
+            service_tier=reading.service_tier,
+            usage=usage,
+            usage_source=source,
+            cost_nanousd=cost_nanousd,
+            price_id=price_id,
+            object_id=reading.object_id,
+            upstream_request_id=exchange.upstream_request_id,
+            client_request_id=call.client_request_id,
+            ttfb_ms=round((exchange.ttfb - request.started) * 1000) if exchange.ttfb else None,
+            duration_ms=round((now - request.started) * 1000),
+            bytes_in=request.received,
+            bytes_out=exchange.bytes_out,
+            charges=charges,
+        )
+        self._recorder.record(record)
+        self._count(exchange, record, now)
+
+    def _count(self, exchange: Exchange, record: UsageRecord, now: float) -> None:
+        """The numbers that /metrics shows."""
+        metrics, usage = self._metrics, record.usage
+        model = record.served_model or record.requested_model or ""
+        endpoint = record.endpoint
+        status = record.status
+        metrics.requests.inc((endpoint, model, f"{status // 100}xx" if status else "none", record.outcome))
+        if exchange.refusal is not None and record.outcome == "refused":
+            metrics.refusals.inc((exchange.refusal.reason or exchange.refusal.code,))
+            return
+        if usage.total_tokens:
+            metrics.tokens.inc(("input", model), usage.input_tokens)
+            metrics.tokens.inc(("output", model), usage.output_tokens)
+            if usage.cached_input_tokens:
+                metrics.tokens.inc(("cached_input", model), usage.cached_input_tokens)
+            if usage.reasoning_tokens:
+                metrics.tokens.inc(("reasoning", model), usage.reasoning_tokens)
+        if record.cost_nanousd is None:
+            metrics.unknown_price.inc((model,))
+        elif record.cost_nanousd:
+            metrics.cost.inc((model,), record.cost_nanousd)
+        if exchange.forwarded:
+            metrics.overhead_seconds.observe((), exchange.forwarded - exchange.request.started)
+            metrics.upstream_seconds.observe((endpoint, model), now - exchange.forwarded)
+            if exchange.ttfb:
+                metrics.ttfb_seconds.observe((endpoint, model), exchange.ttfb - exchange.forwarded)
+        if record.outcome.startswith("upstream_"):
+            metrics.upstream_failures.inc((record.outcome,))
+
+
+def _price_list(exchange: Exchange) -> str:
+    """The id that prices go by: the provider's, but OpenAI sells decisions by a list of their own."""
+    template = exchange.call.endpoint.template
+    if template != DECISIONS_ENDPOINT:
+        return exchange.provider
+    return provider_of(exchange.upstream.host, default=exchange.provider, endpoint=template)
