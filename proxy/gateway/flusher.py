@@ -11,15 +11,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from proxy.gateway.jsonl import DailyLog
 from proxy.metrics import Metrics
 from proxy.store import records
 from proxy.store.postgres import RETRYABLE, TOO_SLOW, UNAVAILABLE, Pool, PostgresError
-from proxy.store.records import REJECTED, Settled
+from proxy.store.records import REJECTED
 
 log = logging.getLogger(__name__)
 BATCH_MAX = 2_000
@@ -31,31 +30,23 @@ REJECTED_MAX_BYTES = 64 * 2**20
 PURPOSE = ("flush",)
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where records go besides Postgres, and who is told."""
-
-    rejected: Path
-    """Takes records that Postgres refuses."""
-    daily: DailyLog | None = None
-    on_settled: Callable[[Sequence[Settled]], None] = lambda _: None
-    """Told after each commit what was settled against quota windows."""
-
-
 class Flusher:
     """Stores batches of records. Used by the recorder for its own spool and by the adopter for left-over ones."""
 
     def __init__(
         self,
         pool: Pool,
-        destination: Destination,
         metrics: Metrics,
         *,
+        rejected: Path,
+        daily: DailyLog | None = None,
         rollup_tags: Sequence[str] = (),
         timeout_s: float = 30.0,
     ) -> None:
+        """`rejected`: a file that takes what Postgres refuses; `daily`: the JSONL log, if there is to be one."""
         self._pool = pool
-        self._destination = destination
+        self._rejected = rejected
+        self._daily = daily
         self._metrics = metrics
         self._rollup_tags = tuple(rollup_tags)
         self._timeout_s = timeout_s
@@ -98,20 +89,15 @@ class Flusher:
             await self._store(batch[:half])
             await self._store(batch[half:])
             return
-        self._metrics.recorder_written.inc((), stored.inserted)
-        if stored.settled:
-            try:
-                self._destination.on_settled(stored.settled)
-            except Exception:
-                log.exception("what was settled could not be told")
+        self._metrics.recorder_written.inc((), stored)
 
-    async def _store_once(self, batch: Sequence[bytes]) -> records.Stored:
+    async def _store_once(self, batch: Sequence[bytes]) -> int:
         for attempt in range(RETRIES_AT_ONCE + 1):
             began = time.perf_counter()
             self._metrics.database_round_trips.inc(PURPOSE)
             try:
-                async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
-                    return await records.store(connection, batch, self._rollup_tags)
+                async with asyncio.timeout(self._timeout_s):
+                    return await records.store(self._pool, batch, self._rollup_tags)
             except RETRYABLE:
                 if attempt == RETRIES_AT_ONCE:
                     raise
@@ -124,16 +110,16 @@ class Flusher:
         self._metrics.recorder_dropped.inc(("rejected",))
         log.error(
             "Postgres refuses a record, it is set aside",
-            extra={"error": str(error), "file": str(self._destination.rejected)},
+            extra={"error": str(error), "file": str(self._rejected)},
         )
         try:
-            append(self._destination.rejected, payload + b"\n", REJECTED_MAX_BYTES)
+            append(self._rejected, payload + b"\n", REJECTED_MAX_BYTES)
         except OSError as failure:
             log.error("the record could not be set aside", extra={"error": str(failure)})  # noqa: TRY400
 
     def _log_daily(self, batch: Sequence[bytes], *, replayed: bool) -> None:
-        if self._destination.daily is not None:
-            self._destination.daily.write(batch, replayed=replayed)
+        if self._daily is not None:
+            self._daily.write(batch, replayed=replayed)
 
 
 def append(path: Path, data: bytes, max_bytes: int) -> None:

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,13 +23,12 @@ from proxy.core.record import UsageRecord
 from proxy.core.refusal import Refusal, unavailable
 from proxy.core.spoolformat import encode_open, encode_record
 from proxy.gateway.adoption import adopt_leftovers, leftover_bytes
-from proxy.gateway.flusher import BATCH_MAX, FAILED, Destination, Flusher
+from proxy.gateway.flusher import BATCH_MAX, FAILED, Flusher
 from proxy.gateway.jsonl import DailyLog
 from proxy.gateway.spool import Batch, Spool
 from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.store.postgres import Pool
-from proxy.store.records import Settled
 
 log = logging.getLogger(__name__)
 ADOPT_EVERY_S = 10.0
@@ -43,23 +42,16 @@ RETRY_AFTER_S = 5
 class Recorder:
     """One per worker. `open` and `record` belong to the pass; the rest runs in the background."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        settings: Settings,
-        metrics: Metrics,
-        *,
-        on_settled: Callable[[Sequence[Settled]], None] = lambda _: None,
-    ) -> None:
-        """`on_settled` is told, after each commit, what was settled against which quota window, and its new sum."""
+    def __init__(self, pool: Pool, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._root = settings.data_dir / "spool"
         daily = DailyLog(settings.data_dir) if settings.jsonl_log else None
         self._flusher = Flusher(
             pool,
-            Destination(settings.data_dir / "rejected.jsonl", daily, on_settled),
             metrics,
+            rejected=settings.data_dir / "rejected.jsonl",
+            daily=daily,
             rollup_tags=settings.rollup_tags,
             timeout_s=settings.database_timeout_s,
         )

@@ -1,9 +1,8 @@
-"""Usage records: the recorder's flush, in one statement that may be repeated, and voiding, which takes one back."""
+"""Usage records: the recorder's flush, which may be repeated, and voiding, which takes a record out of all sums."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
@@ -18,39 +17,19 @@ REJECTED: tuple[type[BaseException], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What one flush settled against one quota window."""
+async def store(pool: Pool, payloads: Sequence[bytes], rollup_tags: Sequence[str] = ()) -> int:
+    """Store records, given as spool payloads, in one transaction with their rollups and what they settle.
 
-    quota_id: str
-    scope_id: str
-    window_start: int
-    """Unix seconds."""
-    amount: int
-    """By this flush."""
-    total: int
-    """In the window, by everybody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The outcome of a flush."""
-
-    inserted: int
-    """Rows that were new; the others had been stored before."""
-    settled: tuple[Settled, ...]
-
-
-async def store(
-    connection: Connection | Pool, payloads: Sequence[bytes], rollup_tags: Sequence[str] = ()
-) -> Stored:
-    """Store records, given as spool payloads; all of them or, when it raises, none. Repeating it changes nothing.
-
-    Raises one of REJECTED when a record among them is impossible, else an error that may be retried.
+    Returns how many were new; repeating it changes nothing. Raises one of REJECTED when a record among them is
+    impossible, else an error that may be retried.
     """
+    named = statements("records")
     text = (b"[" + b",".join(payloads) + b"]").decode()
-    row = await connection.fetchrow(statements("records")["store_records"], text, list(rollup_tags))
-    return Stored(row["inserted"], tuple(Settled(*entry) for entry in row["settled"]))
+    async with pool.acquire() as connection, connection.transaction():
+        row = await connection.fetchrow(named["store_records"], text, list(rollup_tags))
+        if row["inserted"]:
+            await connection.execute(named["settle_records"], row["charges"], row["ids"])
+        return int(row["inserted"])
 
 
 async def void(

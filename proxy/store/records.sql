@@ -1,11 +1,11 @@
 -- The recorder's flush, and what undoes it.
 
 -- name: store_records
--- A batch of records in one statement, thus in one transaction: the rows, every rollup and what they settle against quotas.
--- Only rows that are really inserted count anywhere, so a batch may be sent again as often as need be.
+-- A batch of records: the rows and every rollup. Only rows that are really inserted count anywhere, so a batch may be sent
+-- again as often as need be.
 -- $1: a JSON array of records as proxy/core/spoolformat.py writes them; $2: the declared rollup tags.
 -- Every insert is in the order of its key, so that workers wait for each other but never in a circle.
--- Returns how many were inserted, and for each window what this batch settled and what is settled in all.
+-- Returns how many were inserted, and as text of arrays their ids and charges, for settle_records.
 with line as materialized (
     select distinct on (id) *, to_timestamp(started_at_us / 1e6) as started_at
     from json_to_recordset($1::text::json) as batch (
@@ -114,36 +114,12 @@ outcomes as (
         hour, group_id, provider, model, endpoint, streamed, status, outcome, error_code, finish_reason, service_tier,
         usage_source
     ) do update set requests = known.requests + excluded.requests
-),
-charge as (
-    select
-        entry ->> 0 as quota_id, entry ->> 2 as scope_id, to_timestamp((entry ->> 1)::float8) as window_start,
-        sum((entry ->> 3)::bigint)::bigint as amount
-    from inserted
-    cross join lateral jsonb_array_elements(charges) as entry
-    where charges is not null
-    group by 1, 2, 3
-),
-settled as (
-    insert into quota_windows as known (quota_id, scope_id, window_start, settled)
-    select quota_id, scope_id, window_start, amount
-    from charge
-    order by quota_id, scope_id, window_start
-    on conflict (quota_id, scope_id, window_start) do update set settled = known.settled + excluded.settled
-    returning quota_id, scope_id, window_start, settled
 )
-select
-    (select count(*) from inserted) as inserted,
-    (
-        select coalesce(
-            jsonb_agg(jsonb_build_array(
-                quota_id, scope_id, extract(epoch from window_start)::bigint, charge.amount, settled.settled
-            )),
-            '[]'
-        )
-        from settled
-        join charge using (quota_id, scope_id, window_start)
-    ) as settled;
+select count(*) as inserted, array_agg(id)::text as ids, array_agg(charges)::text as charges from inserted;
+
+-- name: settle_records
+-- What the inserted records settle against quotas, shares included; the last step of the transaction that stores them.
+select quota_settle($1::text::jsonb[], $2::text::uuid[]);
 
 -- name: void_record
 -- Take one record out of every sum and quota; the row stays, marked. $1 id, $2 reason, $3 the declared rollup tags.
