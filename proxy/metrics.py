@@ -77,6 +77,7 @@ class Metrics:
         self.quota_grants = Counter("quota_grants", "Shares of quotas granted by Postgres.", ("outcome",))
         self.quota_recalls = Counter("quota_recalls", "Idle shares called back.", ("side",))
         self.quota_overage = Counter("quota_overage", "Use beyond its reservation.", ("unit",))
+        self.quota_soft_passed = Counter("quota_soft_passed", "Windows in which a soft limit was passed.", ("unit",))
         self.quota_suspended = Gauge("quota_suspended", "1: a quota is not enforced now.", merge="max")
         self.quota_unenforced = Counter("quota_unenforced", "Admitted without a quota's check: no database.")
         # recorder

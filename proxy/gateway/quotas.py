@@ -1,0 +1,265 @@
+"""Live quotas: admits calls from the shares that this worker holds, and settles what they used. No lock, no await.
+
+Where memory can't decide, `admit` raises NeedsShare and the handler awaits `ask`, which goes to Postgres (quota_clerk.py):
+once, and once more after a short bounded wait when other workers were asked to give back what is idle. The algorithm and
+what it guarantees are written down in docs/explanation/quotas.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from proxy.core.admission import Rules, no_quotas, unknown_price
+from proxy.core.call import Call
+from proxy.core.caller import Caller
+from proxy.core.money import format_nano
+from proxy.core.quota import Charge, Quota, Unit
+from proxy.core.refusal import unavailable
+from proxy.core.shares import UNBOUND, Binding, Need, Reservation, Share, Shares
+from proxy.gateway.quota_clerk import Clerk, Waiter
+from proxy.metrics import Metrics
+from proxy.store.postgres import Pool
+from proxy.store.quotas_live import CHANNEL
+
+__all__ = ["CHANNEL", "Charge", "Need", "NeedsShare", "Quotas", "Reservation", "boot_clock"]
+
+SHARE_TTL_S = 30.0
+"""How long after a worker's death what it held is free for others."""
+RULES_MAX = 100_000
+DOWN_RETRY_S = 1
+_NOTHING: tuple[tuple[bytes, bytes], ...] = ()
+_Header = tuple[bytes, bytes]
+
+
+def boot_clock() -> float:
+    """Seconds that never go back and do not stand still while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class NeedsShare(Exception):  # noqa: N818  a question, not a fault
+    """Memory can't decide: await `Quotas.ask` with the same arguments."""
+
+
+class Quotas:
+    """The live quotas of one worker.
+
+    `pool` may be set later where Postgres is away at the start. `database_down` and `unknown_price` are the settings of
+    these names. `end_user_quotas` gives the quotas set for a named end user. Tests own the clocks: `clock` is monotonic,
+    `wall` Unix seconds.
+    """
+
+    def __init__(
+        self,
+        pool: Pool | None,
+        *,
+        metrics: Metrics | None = None,
+        worker: str = "",
+        database_down: Literal["allow", "refuse"] = "allow",
+        unknown_price: Literal["refuse", "allow"] = "refuse",
+        share_ttl_s: float = SHARE_TTL_S,
+        end_user_quotas: Callable[[str], tuple[Quota, ...]] = no_quotas,
+        clock: Callable[[], float] = boot_clock,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.metrics = metrics if metrics is not None else Metrics()
+        self.shares = Shares()
+        self.clerk = Clerk(
+            pool,
+            self.shares,
+            metrics=self.metrics,
+            worker=worker,
+            share_ttl_s=share_ttl_s,
+            clock=clock,
+            wall=wall,
+            decide=self._without_database,
+        )
+        self._clock = clock
+        self._wall = wall
+        self._database_down = database_down
+        self._unknown_price = unknown_price
+        self._end_user_quotas = end_user_quotas
+        self._rules: dict[int, Rules] = {}
+
+    # -- life
+
+    async def start(self) -> None:
+        """Take a lease, if Postgres is there, and begin to look after it."""
+        self.clerk.on_tick = self._forget_rules
+        await self.clerk.start()
+
+    async def stop(self) -> None:
+        """Give back all that is idle. Stop the recorder before, so that what was used is settled and nothing stays held."""
+        await self.clerk.stop()
+
+    def on_notify(self, channel: str, payload: str) -> None:
+        """A notification on CHANNEL: a recall, its answer, or a window that was reset. Others are ignored."""
+        if channel == CHANNEL:
+            self.clerk.on_notify(payload)
+
+    @property
+    def pool(self) -> Pool | None:
+        """Where Postgres is."""
+        return self.clerk.pool
+
+    @pool.setter
+    def pool(self, pool: Pool) -> None:
+        self.clerk.pool = pool
+
+    # -- the hot path
+
+    def admit(self, caller: Caller, call: Call, need: Need, now: float) -> Reservation:
+        """Admit one call from memory. `now`: Unix seconds of this machine.
+
+        Raises Refusal, or NeedsShare when memory can't decide. The reservation must be settled or released, once.
+        """
+        rules = self._rules.get(id(caller))
+        if rules is None:
+            rules = self._compile(caller)
+        if rules.checks:
+            rules.check(call, need)
+        bindings = rules.bindings(call)
+        if not bindings or not any(need):
+            return UNBOUND
+        if not need.tokens or not need.cost_nanousd:
+            need = self._at_least(bindings, call, need)
+        at = now + self.clerk.offset
+        reservation = self.shares.reserve(bindings, need, at, self._clock())
+        if reservation is None:
+            return self._at_the_edge(bindings, need, at)
+        if self.shares.thirsty:
+            self.clerk.wake()
+        return reservation
+
+    def settle(
+        self, reservation: Reservation, *, tokens: int, cost_nanousd: int | None, counted: bool
+    ) -> tuple[Charge, ...]:
+        """End a reservation with what was used; the charges belong into the exchange's record.
+
+        `counted`: it counts as a request. A cost of None is unknown, and settles as it was reserved.
+        """
+        if reservation.ended:
+            return ()
+        requests = reservation.need.requests if counted else 0
+        charges = self.shares.settle(reservation, Need(requests, tokens, cost_nanousd))
+        if self.clerk.recalled:
+            self.clerk.wake()
+        return charges
+
+    def release(self, reservation: Reservation) -> None:
+        """End a reservation of which nothing was used."""
+        self.settle(reservation, tokens=0, cost_nanousd=0, counted=False)
+
+    # -- the edge
+
+    async def ask(self, caller: Caller, call: Call, need: Need, now: float) -> Reservation:
+        """Admit one call with Postgres' help: at most two round trips and one bounded wait. Raises Refusal."""
+        bindings = self._compile(caller).bindings(call)
+        need = self._at_least(bindings, call, need)
+        waiter = Waiter(bindings, need, now, asyncio.get_running_loop().create_future())
+        self.clerk.add(waiter)
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            # It may have been admitted in the same moment in which its client hung up.
+            if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+                self.release(waiter.future.result())
+            raise
+
+    def _at_the_edge(self, bindings: tuple[Binding, ...], need: Need, at: float) -> Reservation:
+        if self.clerk.down:
+            return self._without_database(bindings, need, at)
+        clock = self._clock()
+        for binding in bindings:
+            share = binding.share
+            if clock < share.spent_until and (need[binding.unit] or 0) - share.free >= share.spent:
+                raise self.clerk.refusal(bindings, need, at)
+        raise NeedsShare
+
+    def _without_database(self, bindings: tuple[Binding, ...], need: Need, at: float) -> Reservation:
+        """Postgres can't be asked: the setting decides. What this worker knows to be spent stays spent."""
+        if self._database_down == "refuse":
+            raise unavailable(
+                "quota_unavailable",
+                "Quotas can't be checked at the moment.",
+                DOWN_RETRY_S,
+                "quota_unavailable",
+            )
+        reservation = self.shares.reserve_uncovered(bindings, need, at)
+        if reservation is None:
+            raise self.clerk.refusal(bindings, need, at)
+        self.metrics.quota_unenforced.inc()
+        return reservation
+
+    def _at_least(self, bindings: tuple[Binding, ...], call: Call, need: Need) -> Need:
+        """A call whose use can't be told before takes one token, so that it is refused when none is left."""
+        tokens = need.tokens or int(need.requests > 0 and call.endpoint.bills)
+        cost = need.cost_nanousd
+        if cost is None:
+            priced = any(binding.unit == 2 and not binding.soft for binding in bindings)
+            if priced and self._unknown_price == "refuse":
+                raise unknown_price(call)
+            cost = 1
+        return Need(need.requests, tokens, cost)
+
+    # -- rules
+
+    def _compile(self, caller: Caller) -> Rules:
+        rules = self._rules.get(id(caller))
+        if rules is None:
+            if len(self._rules) >= RULES_MAX:
+                self._rules.clear()
+            # Keyed by identity, which is cheap to hash; Rules keeps its caller alive, so an id is never used twice.
+            rules = self._rules[id(caller)] = Rules(caller, self._end_user_quotas)
+        return rules
+
+    def _forget_rules(self) -> None:
+        """Callers are made anew whenever something about them changes; the old ones must not pile up."""
+        self._rules.clear()
+
+    # -- headers
+
+    def headers(self, caller: Caller, reservation: Reservation | None) -> tuple[_Header, ...]:
+        """x-quota-limit-…, -remaining-… and -reset-… of the tightest quota of each unit. None: of a refused call."""
+        if reservation is UNBOUND:
+            return _NOTHING
+        if reservation is not None:
+            shares = [share for binding, share, _ in reservation.holds if not binding.concurrent]
+        else:
+            shares = self._known_shares(caller)
+        return self._headers_of(shares) if shares else _NOTHING
+
+    def _known_shares(self, caller: Caller) -> list[Share]:
+        ids = {quota.id for quota in caller.quotas}
+        rules = self._rules.get(id(caller))
+        if rules is None or not ids:
+            return []
+        return [share for share in rules.shares() if share.key[0] in ids]
+
+    def _headers_of(self, shares: list[Share]) -> tuple[_Header, ...]:
+        at = self._wall() + self.clerk.offset
+        tightest: dict[Unit, Share] = {}
+        for share in shares:
+            unit = share.quota.unit
+            best = tightest.get(unit)
+            if best is None or share.remaining < best.remaining:
+                tightest[unit] = share
+        headers: list[_Header] = []
+        for unit, share in tightest.items():
+            name = unit.encode()
+            remaining = min(share.remaining, share.limit)
+            if unit == "cost":
+                headers.append((b"x-quota-limit-cost", format_nano(share.limit).encode()))
+                headers.append((b"x-quota-remaining-cost", format_nano(remaining).encode()))
+            else:
+                headers.append((b"x-quota-limit-" + name, b"%d" % share.limit))
+                headers.append((b"x-quota-remaining-" + name, b"%d" % remaining))
+            if share.ends != math.inf:
+                headers.append((b"x-quota-reset-" + name, b"%d" % max(0, math.ceil(share.ends - at))))
+        return tuple(headers)
