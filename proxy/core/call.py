@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -25,19 +25,44 @@ COUNT_MAX = 2**40
 COMPLETIONS_DEFAULT_TOKENS = 16
 """What POST /v1/completions generates at most when it says no max_tokens (OpenAPI description, 2026-08-21)."""
 
-_HINTS = (
-    "quality", "size", "seconds", "n", "response_format", "stream_format", "completion_window", "memory_limit", "purpose"
-)  # fmt: skip
+HINT_CHARS_MAX = 64
+TOOLS_MAX = 256
 _BODY_KEYS = frozenset(
-    {
-        *_HINTS, "model", "stream", "stream_options", "include_usage", "max_tokens", "max_completion_tokens",
-        "max_output_tokens", "best_of", "service_tier", "background", "background_options", "safety_identifier", "user",
-        "web_search_options", "search_context_size", "tools", "type", "container", "session", "expires_after",
-    }
-)  # fmt: skip
+    [
+        "model",
+        "stream",
+        "stream_options",
+        "include_usage",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n",
+        "best_of",
+        "service_tier",
+        "background",
+        "background_options",
+        "completion_window",
+        "safety_identifier",
+        "user",
+        "web_search_options",
+        "search_context_size",
+        "tools",
+        "type",
+        "container",
+        "memory_limit",
+        "quality",
+        "size",
+        "seconds",
+        "response_format",
+        "stream_format",
+        "endpoint",
+    ]
+)
+"""What a lenient reading of a body keeps; see sieve.py."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, though a value to all who hold one: a frozen constructor takes 2 µs for so many fields, on the hot path.
+@dataclass(slots=True, kw_only=True)
 class Call:
     """One request as the pass sees it. None is "not said"; a body that can't be read leaves the body fields at None."""
 
@@ -79,7 +104,7 @@ class Call:
         return self.endpoint.splices and self.stream and not self.wants_usage
 
 
-_NO_TAGS: Mapping[str, str] = {}
+_NOTHING: Mapping[str, Any] = {}
 
 
 def read_call(
@@ -92,13 +117,11 @@ def read_call(
 ) -> Call:
     """Read one request. `header` gives the first value of a lower-case name; `body` is None when it is streamed.
 
-    Raises Refusal (400) for one of our own headers that can't be understood, and nothing else.
+    Raises Refusal (400) for one of our own headers that can't be understood, and nothing else. Hot path.
     """
     path, query = _split_target(target)
     endpoint, object_id = endpoints.match(method, path)
-    tags = header(b"x-usage-tags")
-    operation = labels.operation_of(header(b"x-usage-operation"))
-    end_user = labels.end_user_of(header(b"x-usage-end-user"))
+    said = _labels(header)
     fields: Any = None
     text_bytes = media_tokens = 0
     if body:
@@ -107,44 +130,61 @@ def read_call(
             body = decode_whole(body, encoding, DECODED_MAX_BYTES)
         if body:
             fields = _fields(body, header(b"content-type") or b"")
-            if isinstance(fields, dict) and endpoint.meter != "none":
+            if type(fields) is dict and endpoint.meter != "none":
                 text_bytes, media_tokens = estimate.input_of(body)
-    asked = _Asked(fields if isinstance(fields, dict) else {}, endpoint)
-    model = asked.word("model") or (_model_of_query(query) if query else None)
+    get = fields.get if type(fields) is dict else _NOTHING.get
+    options = get("stream_options")
     return Call(
         method=method,
         path=path,
         query=query,
         endpoint=endpoint,
-        model=model,
-        stream=asked.true("stream"),
-        wants_usage=asked.wants_usage(),
-        output_ceiling_tokens=asked.ceiling(),
+        model=_word(get("model")) or (_model_of_query(query) if query else None),
+        stream=_true(get("stream")),
+        wants_usage=type(options) is dict and options.get("include_usage") is True,
+        output_ceiling_tokens=_ceiling(get, endpoint.meter),
         input_estimate_tokens=estimate.input_upper_tokens(text_bytes, media_tokens),
         input_text_bytes=text_bytes,
         input_media_tokens=media_tokens,
-        service_tier=asked.word("service_tier"),
-        background=asked.true("background"),
+        service_tier=_word(get("service_tier")),
+        background=_true(get("background")),
         object_id=object_id,
-        operation=operation,
-        tags=_NO_TAGS if tags is None else labels.tags_of(tags),
-        end_user=end_user or asked.end_user(),
-        on_behalf_of=labels.on_behalf_of(header(b"x-usage-user")),
-        client_request_id=labels.client_request_id_of(header(b"x-client-request-id")),
+        operation=said[0],
+        tags=said[1],
+        end_user=said[2] or _end_user(get),
+        on_behalf_of=said[3],
+        client_request_id=said[4],
         body_bytes=body_bytes,
-        hints=asked.hints(),
+        hints=_hints(get, endpoint.meter),
+    )
+
+
+def _labels(
+    header: Callable[[bytes], bytes | None],
+) -> tuple[str | None, Mapping[str, str], str | None, str | None, str | None]:
+    """Operation, tags, end user, the user spoken for, the client's request id."""
+    operation = header(b"x-usage-operation")
+    tags = header(b"x-usage-tags")
+    end_user = header(b"x-usage-end-user")
+    user = header(b"x-usage-user")
+    request_id = header(b"x-client-request-id")
+    return (
+        None if operation is None else labels.operation_of(operation),
+        _NOTHING if tags is None else labels.tags_of(tags),
+        None if end_user is None else labels.end_user_of(end_user),
+        None if user is None else labels.on_behalf_of(user),
+        None if request_id is None else labels.client_request_id_of(request_id),
     )
 
 
 def with_form(call: Call, fields: Mapping[str, str]) -> Call:
     """The same call with what a streamed form turned out to say (see forms.py), once its upload has passed."""
-    asked = _Asked(dict(fields), call.endpoint)
     return replace(
         call,
-        model=asked.word("model") or call.model,
-        stream=asked.true("stream"),
-        end_user=call.end_user or asked.end_user(),
-        hints={**call.hints, **asked.hints()},
+        model=_word(fields.get("model")) or call.model,
+        stream=_true(fields.get("stream")),
+        end_user=call.end_user or _end_user(fields.get),
+        hints={**call.hints, **_hints(fields.get, call.endpoint.meter)},
     )
 
 
@@ -187,102 +227,95 @@ def _fields(body: bytes, content_type: bytes) -> Any:
     return sieve.reduce(body, _BODY_KEYS)
 
 
-class _Asked:
-    """The fields of a body, read with distrust: any of them may have any type."""
+Get: TypeAlias = Callable[[str], Any]
 
-    __slots__ = ("_endpoint", "_get")
 
-    def __init__(self, fields: dict[str, Any], endpoint: Endpoint) -> None:
-        self._get = fields.get
-        self._endpoint = endpoint
+def _word(value: Any) -> str | None:
+    return value if type(value) is str and 0 < len(value) <= WORD_CHARS_MAX else None
 
-    def word(self, name: str) -> str | None:
-        value = self._get(name)
-        return value if type(value) is str and 0 < len(value) <= WORD_CHARS_MAX else None
 
-    def true(self, name: str) -> bool:
-        value = self._get(name)
-        return value is True or value == "true"
+def _true(value: Any) -> bool:
+    """True in JSON, or "true" in a form."""
+    return value is True or value == "true"
 
-    def count(self, name: str) -> int | None:
-        value = self._get(name)
-        if type(value) is str and len(value) <= 9 and value.isascii() and value.isdigit():
-            value = int(value)
-        return value if type(value) is int and 0 <= value <= COUNT_MAX else None
 
-    def wants_usage(self) -> bool:
-        options = self._get("stream_options")
-        return type(options) is dict and options.get("include_usage") is True
+def _count(value: Any) -> int | None:
+    """A whole number, or its digits in a form."""
+    if type(value) is str and len(value) <= 9 and value.isascii() and value.isdigit():
+        return int(value)
+    return value if type(value) is int and 0 <= value <= COUNT_MAX else None
 
-    def ceiling(self) -> int | None:
-        meter = self._endpoint.meter
-        if meter in _CEILINGS:
-            names = _CEILINGS[meter]
-            found = [count for name in names if (count := self.count(name)) is not None]
-            if not found and meter == "completions":
-                found = [COMPLETIONS_DEFAULT_TOKENS]
-            if not found:
-                return None
-            choices = self.count("n") or 1
-            if meter == "completions":
-                choices = max(choices, self.count("best_of") or 1)
-            return max(found) * choices if meter != "responses" else max(found)
+
+def _ceiling(get: Get, meter: str) -> int | None:
+    """The bound on all output tokens together. With two names for it the larger counts, as for choices."""
+    names = _CEILINGS.get(meter)
+    if names is None:
         return 0 if meter in _WITHOUT_OUTPUT_TOKENS else None
+    ceiling = None
+    for name in names:
+        value = get(name)
+        if value is not None and (count := _count(value)) is not None:
+            ceiling = count if ceiling is None else max(ceiling, count)
+    if meter == "completions":
+        ceiling = COMPLETIONS_DEFAULT_TOKENS if ceiling is None else ceiling
+        return ceiling * max(_count(get("n")) or 1, _count(get("best_of")) or 1)
+    if ceiling is not None and meter == "chat":
+        ceiling *= _count(get("n")) or 1
+    return ceiling
 
-    def end_user(self) -> str | None:
-        for name in ("safety_identifier", "user"):
-            value = self._get(name)
-            if (
-                type(value) is str
-                and len(value) > 0
-                and len(value.encode("utf-8", "replace")) <= END_USER_BYTES_MAX
-            ):
-                return value if value.isprintable() else None
+
+def _end_user(get: Get) -> str | None:
+    """What OpenAI calls the end user, where the application used its own names for it."""
+    value = get("safety_identifier") or get("user")
+    if type(value) is not str or not value.isprintable() or len(value) > END_USER_BYTES_MAX:
         return None
+    return value if len(value.encode("utf-8", "replace")) <= END_USER_BYTES_MAX and value else None
 
-    def hints(self) -> Mapping[str, str | int]:
-        meter = self._endpoint.meter
-        if meter not in _WITH_HINTS:
-            return _NO_HINTS
-        found: dict[str, str | int] = {}
-        for name in _HINTS:
-            value = self._get(name)
-            if (type(value) is int and 0 <= value <= COUNT_MAX) or (
-                type(value) is str and 0 < len(value) <= 64
-            ):
-                found[name] = value
-        if meter == "speech":
-            text = self._get("input")
-            if type(text) is str:
-                found["input_characters"] = len(text)
-        if type(options := self._get("background_options")) is dict:
-            window = options.get("completion_window")
-            if type(window) is str and len(window) <= 64:
-                found["completion_window"] = window
-        _hint_tools(self._get("tools"), found)
-        if type(options := self._get("web_search_options")) is dict:
-            context = options.get("search_context_size")
-            found["web_search_context"] = context if type(context) is str and len(context) <= 64 else "medium"
-        return found
+
+def _hints(get: Get, meter: str) -> Mapping[str, str | int]:
+    names = _HINTS.get(meter)
+    if names is None:
+        return _NOTHING
+    found: dict[str, str | int] = {}
+    for name in names:
+        value = get(name)
+        if value is None:
+            continue
+        if name == "tools":
+            _hint_tools(value, found)
+        elif name == "input":
+            if type(value) is str:
+                found["input_characters"] = len(value)
+        elif type(value) is dict:
+            inner, hint = _INSIDE.get(name, ("", ""))
+            word = value.get(inner)
+            if hint and type(word) is str and len(word) <= HINT_CHARS_MAX:
+                found[hint] = word
+            elif hint == "web_search_context":
+                found[hint] = "medium"
+        elif (type(value) is str and 0 < len(value) <= HINT_CHARS_MAX) or (
+            type(value) is int and 0 <= value <= COUNT_MAX
+        ):
+            found[name] = value
+    return found or _NOTHING
 
 
 def _hint_tools(tools: Any, found: dict[str, str | int]) -> None:
     """Which kind of web search was offered, and how big a container a code interpreter gets: both set the fee."""
     if type(tools) is not list:
         return
-    for tool in tools[:256]:
+    for tool in tools[:TOOLS_MAX]:
         kind = tool.get("type") if type(tool) is dict else None
         if type(kind) is not str or kind == "function":
             continue
         if kind.startswith("web_search"):
-            found["web_search"] = kind[:64]
+            found["web_search"] = kind[:HINT_CHARS_MAX]
         elif kind == "code_interpreter" and type(container := tool.get("container")) is dict:
             limit = container.get("memory_limit")
-            if type(limit) is str and len(limit) <= 64:
+            if type(limit) is str and len(limit) <= HINT_CHARS_MAX:
                 found["memory_limit"] = limit
 
 
-_NO_HINTS: Mapping[str, str | int] = {}
 _CEILINGS = {
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
@@ -295,6 +328,18 @@ _CEILINGS = {
 _WITHOUT_OUTPUT_TOKENS = frozenset(
     {"none", "embeddings", "moderations", "translation", "videos", "containers"}
 )
-_WITH_HINTS = frozenset(
-    {"chat", "responses", "images", "speech", "transcription", "translation", "videos", "containers", "batches", "generic"}
-)  # fmt: skip
+_HINTS = {
+    "chat": ("tools", "web_search_options"),
+    "responses": ("tools", "background_options"),
+    "images": ("quality", "size", "n", "response_format"),
+    "speech": ("input", "response_format", "stream_format"),
+    "transcription": ("response_format",),
+    "translation": ("response_format",),
+    "videos": ("size", "seconds"),
+    "containers": ("memory_limit",),
+    "batches": ("completion_window", "endpoint"),
+}
+_INSIDE = {
+    "background_options": ("completion_window", "completion_window"),
+    "web_search_options": ("search_context_size", "web_search_context"),
+}

@@ -92,6 +92,8 @@ class _Zstd:
 
 def codings_of(content_encoding: str) -> tuple[str, ...] | None:
     """The codings in the order they are to be undone; () for none; None when one is not known."""
+    if not content_encoding:
+        return ()
     names = [name.strip().lower() for name in content_encoding.split(",")]
     kept = [_ALIASES.get(name, name) for name in names if name not in {"", "identity"}]
     if len(kept) > CODINGS_MAX or any(name not in _DECODERS for name in kept):

@@ -19,24 +19,24 @@ _HEADER_BYTES_MAX = TAGS_MAX * (LABEL_BYTES_MAX * 3 + 2)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^\x20-\x7e]")
 
 
-def operation_of(value: bytes | None) -> str | None:
+def operation_of(value: bytes) -> str:
     """X-Usage-Operation: one label. Raises Refusal 400."""
-    return None if value is None else _label("X-Usage-Operation", value, LABEL_BYTES_MAX)
+    return _label("X-Usage-Operation", value, LABEL_BYTES_MAX)
 
 
-def end_user_of(value: bytes | None) -> str | None:
+def end_user_of(value: bytes) -> str:
     """X-Usage-End-User: one label. Raises Refusal 400."""
-    return None if value is None else _label("X-Usage-End-User", value, LABEL_BYTES_MAX)
+    return _label("X-Usage-End-User", value, LABEL_BYTES_MAX)
 
 
-def on_behalf_of(value: bytes | None) -> str | None:
+def on_behalf_of(value: bytes) -> str:
     """X-Usage-User: an id, external id or e-mail. Raises Refusal 400."""
-    return None if value is None else _label("X-Usage-User", value, USER_BYTES_MAX)
+    return _label("X-Usage-User", value, USER_BYTES_MAX)
 
 
-def tags_of(value: bytes | None) -> dict[str, str]:
+def tags_of(value: bytes) -> dict[str, str]:
     """X-Usage-Tags: `session=abc,grade=9`, each name and value percent-encoded UTF-8. Raises Refusal 400."""
-    if value is None or not value.strip():
+    if not value.strip():
         return {}
     if len(value) > _HEADER_BYTES_MAX:
         raise _refused("X-Usage-Tags", f"is longer than {_HEADER_BYTES_MAX} bytes")
@@ -57,10 +57,8 @@ def tags_of(value: bytes | None) -> dict[str, str]:
     return tags
 
 
-def client_request_id_of(value: bytes | None) -> str | None:
+def client_request_id_of(value: bytes) -> str | None:
     """X-Client-Request-Id: at most CLIENT_REQUEST_ID_CHARS_MAX printable ASCII characters, others as `?`; never refused."""
-    if not value:
-        return None
     text = value[:CLIENT_REQUEST_ID_CHARS_MAX].decode("ascii", "replace")
     return "".join(char if " " <= char <= "~" else "?" for char in text).strip() or None
 

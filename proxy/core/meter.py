@@ -1,4 +1,4 @@
-"""Opening the right meter for an answer. What a meter does is told in streams.py and bodies.py.
+"""Opening the right meter for an answer. What a meter does is told in chunks.py, typed.py and bodies.py.
 
 Each is sans-I/O: `feed` the bytes of the body as they come, then `finish`. The answer's own content type decides, never what the
 request asked for. No bytes make a meter raise, its memory is bounded, and what it reads does not depend on how they were cut.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from proxy.core.bodies import JsonMeter, TextMeter
 from proxy.core.call import Call
+from proxy.core.chunks import ChunkMeter
 from proxy.core.decode import Decoder, codings_of
 from proxy.core.splice import UsageStripper
-from proxy.core.streams import ChunkMeter, Meter, TypedMeter
+from proxy.core.streams import Meter
+from proxy.core.typed import METERS, TypedMeter
 from proxy.core.usage import Reading
 
 __all__ = ["DECODED_BYTES_MAX", "Meter", "open_meter"]
 
 DECODED_BYTES_MAX = 2**30
 """A compressed answer is decoded up to this many bytes; a longer one is a bomb and says nothing more."""
-
-_TYPED = frozenset({"responses", "images", "speech", "transcription", "translation", "runs", "agents"})
 
 
 def open_meter(
@@ -55,7 +55,7 @@ def open_meter(
 
 
 def _stream(call: Call, *, keep_text: bool) -> Meter:
-    if call.endpoint.meter in _TYPED:
+    if call.endpoint.meter in METERS:
         return TypedMeter(call, keep_text=keep_text)
     return ChunkMeter(call, keep_text=keep_text)
 

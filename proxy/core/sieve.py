@@ -29,6 +29,7 @@ _STRING_BODY = re.compile(rb'[^"\\]*+')
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
 # The group is bounded because the engine remembers each turn of it.
 _BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+"[^"{}\[\]]*+){0,256}')
+_OPEN, _CLOSE = b"{[", b"}]"
 _VALUE, _NAME, _FIRST_NAME, _COLON, _AFTER, _FIRST_VALUE, _DONE, _BAD = range(8)
 _BAD_SCALAR = object()
 _SKIPPED = object()
@@ -111,7 +112,7 @@ class Sieve:
         byte = data[position]
         if byte == 0x22:
             self._string, self._collect = True, None
-        elif byte == 0x7B or byte == 0x5B:
+        elif byte in _OPEN:
             self._skip += 1
         else:
             self._skip -= 1
@@ -180,13 +181,13 @@ class Sieve:
         if byte == 0x2C:
             self._state = self._next_in_container() if state == _AFTER else _BAD
             return position + 1
-        if byte == 0x7D or byte == 0x5D:
+        if byte in _CLOSE:
             self._close(byte)
             return position + 1
         if state not in {_VALUE, _FIRST_VALUE}:
             self._state = _BAD
             return position
-        if byte == 0x7B or byte == 0x5B:
+        if byte in _OPEN:
             self._open(byte)
             return position + 1
         scalar = _SCALAR.match(data, position)

@@ -13,13 +13,17 @@ import orjson
 
 from proxy.core import sse
 from proxy.core.call import Call
+from proxy.core.chunks import NULL_USAGE, ChunkMeter
+from proxy.core.longevent import LongEvent
 from proxy.core.members import Member, members, space_end
-from proxy.core.streams import ChunkMeter
+from proxy.core.streams import EVENT_BYTES_MAX
 
-HELD_BYTES_MAX = 8 * 2**20
-"""An event that grows beyond this is passed on as it comes: no chunk of usage is so long, nor any chunk OpenAI sends."""
-_NULL_USAGE = b',"usage":null'
-_OBFUSCATION = re.compile(rb',"obfuscation":"[^"\\{}]*"\}(?:\r\n\r\n|\n\n)')
+TAIL_BYTES = 1_024
+_PADDING = b',"obfuscation":"'
+_DATA = re.compile(rb"(?:\A|[\r\n])(?:\xef\xbb\xbf)?data:")
+_COMMENT = re.compile(rb"(?<![^\r\n]):[^\r\n]*+(?:\r\n|\n|\r)")
+_CHOICES_EMPTY = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_NULL_AT_END = re.compile(rb',"usage":null(?=(?:,"obfuscation":"[^"\\{}]*")?\}(?:\r\n\r\n|\n\n)\Z)')
 
 
 def add_include_usage(body: bytes) -> bytes | None:
@@ -70,94 +74,140 @@ def _only(found: list[Member], name: str) -> Member | list[Member] | None:
 class UsageStripper(ChunkMeter):
     """The meter of a spliced stream: reads the usage, and returns what the client may see.
 
-    An event is decided when it is whole, and passes at once; what is held is less than one event.
+    An event is decided when it is whole, and passes at once; what is held is less than one event. Of an event too long to be
+    held only the last TAIL_BYTES are: the added member stands at the end of OpenAI's chunks.
     """
 
-    __slots__ = ("_drop_newline", "_passing", "_visible")
+    __slots__ = ("_drop_newline", "_tail")
 
     strips = True
 
     def __init__(self, call: Call, *, keep_text: bool = False) -> None:
         super().__init__(call, keep_text=keep_text)
-        self._visible = sse.Cutter()
-        self._passing = False
-        """In the middle of an event too long to be held."""
         self._drop_newline = False
         """The event taken out ended in CR; an LF that follows belongs to it."""
+        self._tail = b""
+        """The last bytes of a long event so far."""
+
+    def feed(self, data: bytes) -> None:
+        """Meter bytes of which the client sees nothing."""
+        self.feed_through(data)
 
     def feed_through(self, data: bytes) -> bytes:
-        """Meter the bytes, and return those the client may see now. Hot path: one whole ordinary event."""
-        self.feed(data)
-        if self._passing:
-            return self._pass(data)
+        """Meter the bytes, and return those the client may see now. Hot path: one event like the one before."""
+        if self._idle and (end := self._alike(data)) >= 0:
+            self._tally.wrote(data[self._start : end])
+            if self._null_at < 0:
+                return data
+            at = end + self._null_at
+            return data[:at] + data[at + len(NULL_USAGE) :]
+        return b"".join(self._through(data))
+
+    def flush(self) -> bytes:
+        """What is left when the stream is over: an event without its blank line, unless it was becoming the added one."""
+        if self._long is not None:
+            self._end_long()
+            return self._tail
+        if not self._cutter.held:
+            return b""
+        event = self._cutter.take()
+        self._event(event)
+        if _CHOICES_EMPTY.search(event) and members(event, space_end(event, _data_start(event))) is None:
+            return b""
+        return self._strip(event)
+
+    def _through(self, data: bytes) -> list[bytes]:
+        out: list[bytes] = []
         if self._drop_newline and data:
             self._drop_newline = False
             data = data.removeprefix(b"\n")
-        events = self._visible.cut(data)
-        if len(events) == 1:
-            out = self._strip(events[0])
-        else:
-            out = b"".join([self._strip(event) for event in events])
-        if self._visible.held > HELD_BYTES_MAX:
-            self._passing = True
-            out += self._visible.take()
+        if self._long is not None:
+            rest = self._long.feed(data)
+            if rest is None:
+                return self._pass_long(data)
+            self._end_long()
+            out += [_strip_tail(self._tail + data[: len(data) - len(rest)])]
+            data = rest
+        for event in self._cutter.cut(data):
+            if (end := self._alike(event)) >= 0:
+                self._tally.wrote(event[self._start : end])
+                at = end + self._null_at
+                out.append(event if self._null_at < 0 else event[:at] + event[at + len(NULL_USAGE) :])
+            elif len(event) <= EVENT_BYTES_MAX:
+                self._event(event)
+                out.append(self._strip(event))
+            else:
+                self._long = LongEvent()
+                self._long.feed(event)
+                self._end_long()
+                out.append(_strip_tail(event))
+        self._idle = not self._cutter.held
+        if self._cutter.held > EVENT_BYTES_MAX:
+            held = self._cutter.take()
+            self._long, self._tail = LongEvent(), b""
+            self._long.feed(held)
+            out += self._pass_long(held)
         return out
 
-    def flush(self) -> bytes:
-        """What is left when the stream is over: an event without its blank line, unless it is what was added."""
-        return self._strip(self._visible.take()) if self._visible.held else b""
-
-    def _pass(self, data: bytes) -> bytes:
-        found = sse.BLANK_LINE.search(data)
-        if found is None:
-            return data
-        self._passing = False
-        return data[: found.end()] + self.feed_rest(data[found.end() :])
-
-    def feed_rest(self, data: bytes) -> bytes:
-        """What follows a long event: its bytes were metered already."""
-        return b"".join([self._strip(event) for event in self._visible.cut(data)])
+    def _pass_long(self, data: bytes) -> list[bytes]:
+        data = self._tail + data
+        self._tail = data[-TAIL_BYTES:]
+        return [data[:-TAIL_BYTES]]
 
     def _strip(self, event: bytes) -> bytes:
-        at = event.find(_NULL_USAGE)
+        at = event.find(NULL_USAGE)
         if at >= 0:
-            rest = event[at + len(_NULL_USAGE) :]
+            rest = event[at + len(NULL_USAGE) :]
             # What stands before the last brace of the data is a member of the chunk itself.
-            if rest == b"}\n\n" or _OBFUSCATION.fullmatch(rest):
+            if event.startswith(b"data:") and (rest == b"}\n\n" or _is_padding(rest)):
                 return event[:at] + rest
         elif event.find(b"usage") < 0:
             return event
         return self._strip_by_structure(event)
 
     def _strip_by_structure(self, event: bytes) -> bytes:
-        """Any order, any white space, any line ends; data over several lines is left as it is."""
-        start = event.find(b"data:")
-        if start < 0:
-            return event
-        start = space_end(event, start + 5)
+        """Any order, any white space, any line ends. Data over several lines is left as it is, unless it is the added chunk."""
+        start = space_end(event, _data_start(event))
         found = members(event, start)
-        if found is None:
-            return self._strip_cut(event)
-        for place, member in enumerate(found[0]):
-            if member.name != "usage":
-                continue
-            if event[member.value : member.end] == b"null":
-                return _without(event, found[0], place)
-            if self._is_added(event[start : found[1]]):
-                self._drop_newline = event.endswith(b"\r")
-                return b""
+        if found is not None:
+            for place, member in enumerate(found[0]):
+                if member.name == "usage" and event[member.value : member.end] == b"null":
+                    return _without(event, found[0], place)
+        if _is_added(event):
+            self._drop_newline = event.endswith(b"\r")
+            return b"".join(_COMMENT.findall(event))
         return event
 
-    def _is_added(self, data: bytes) -> bool:
-        try:
-            tree = orjson.loads(data)
-        except ValueError:
-            return False
-        return isinstance(tree, dict) and tree.get("choices") == [] and isinstance(tree.get("usage"), dict)
 
-    def _strip_cut(self, event: bytes) -> bytes:
-        """An event that broke off at the end of the stream: dropped when it was becoming the added chunk."""
-        return b"" if b'"choices":[]' in event or b'"choices": []' in event else event
+def _is_padding(rest: bytes) -> bool:
+    """`,"obfuscation":"…"}` and the blank line."""
+    return (
+        rest.startswith(_PADDING)
+        and rest.find(b'"', len(_PADDING)) == len(rest) - 4
+        and rest.endswith(b"}\n\n")
+    )
+
+
+def _is_added(event: bytes) -> bool:
+    """The chunk that only a request for usage brings: no choices, and the usage."""
+    _, data = sse.parse(event)
+    try:
+        tree = orjson.loads(data or b"")
+    except ValueError:
+        return False
+    return isinstance(tree, dict) and tree.get("choices") == [] and isinstance(tree.get("usage"), dict)
+
+
+def _data_start(event: bytes) -> int:
+    """Where the data of an event begins; its end when it has none."""
+    found = _DATA.search(event)
+    return found.end() if found else len(event)
+
+
+def _strip_tail(end: bytes) -> bytes:
+    """The last bytes of a long event without its null usage."""
+    found = _NULL_AT_END.search(end, max(0, len(end) - TAIL_BYTES))
+    return end if found is None else end[: found.start()] + end[found.start() + len(NULL_USAGE) :]
 
 
 def _without(event: bytes, found: list[Member], place: int) -> bytes:

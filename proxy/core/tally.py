@@ -12,6 +12,9 @@ from proxy.core.usage import Part, Reading, Usage
 WORD_CHARS_MAX = 256
 PARTS_MAX = 256
 TEXT_BYTES_MAX = 2**20
+"""Text kept for a tokenizer, where one is used."""
+ASIDE_BYTES_MAX = 16 * 1024
+"""Text put aside before it is counted."""
 
 
 def word(value: Any) -> str | None:
@@ -27,20 +30,22 @@ class Tally:
     """Mutable; belongs to one meter."""
 
     __slots__ = (
+        "_aside",
+        "_aside_bytes",
+        "_keep_text",
+        "_text",
+        "_text_bytes",
+        "_text_chars",
         "complete",
         "error_code",
         "error_message",
         "error_type",
         "estimated",
         "finish_reason",
-        "keep_text",
         "model",
         "object_id",
         "parts",
         "service_tier",
-        "text",
-        "text_bytes",
-        "text_chars",
         "units",
         "unknown",
         "usage",
@@ -57,10 +62,12 @@ class Tally:
         self.error_code: str | None = None
         self.error_message: str | None = None
         self.parts: list[Part] = []
-        self.keep_text = keep_text
-        self.text: list[str] = []
-        self.text_bytes = 0
-        self.text_chars = 0
+        self._keep_text = keep_text
+        self._aside: list[bytes] = []
+        self._aside_bytes = 0
+        self._text: list[str] = []
+        self._text_bytes = 0
+        self._text_chars = 0
         self.estimated = False
         self.unknown = False
         self.complete = False
@@ -81,23 +88,27 @@ class Tally:
             if type(message) is str:
                 self.error_message = shorten(message, MESSAGE_CHARS_MAX)
 
-    def written(self, raw: bytes) -> None:
-        """Count text that the model wrote, given as the inside of a JSON string."""
-        if raw.isascii() and b"\\" not in raw:
-            size = chars = len(raw)
-            if self.keep_text and self.text_bytes < TEXT_BYTES_MAX:
-                self.text.append(raw.decode())
-        else:
-            text = tokens.unescape(raw)
-            chars = len(text)
-            size = len(text.encode("utf-8", "replace"))
-            if self.keep_text and self.text_bytes < TEXT_BYTES_MAX:
-                self.text.append(text)
-        self.text_bytes += size
-        self.text_chars += chars
+    def wrote(self, raw: bytes) -> None:
+        """Count text that the model wrote, given as the inside of a JSON string. Hot path: it is only put aside."""
+        self._aside.append(raw)
+        self._aside_bytes += len(raw)
+        if self._aside_bytes > ASIDE_BYTES_MAX:
+            self._count()
+
+    def _count(self) -> None:
+        """Count what was put aside, all at once: insides of strings are, joined, the inside of one string."""
+        text = tokens.unescape(b"".join(self._aside))
+        self._aside.clear()
+        self._aside_bytes = 0
+        if self._keep_text and self._text_bytes < TEXT_BYTES_MAX:
+            self._text.append(text)
+        self._text_chars += len(text)
+        self._text_bytes += len(text.encode("utf-8", "surrogatepass"))
 
     def reading(self) -> Reading:
         """The value of what is known now."""
+        if self._aside:
+            self._count()
         return Reading(
             usage=tokens.with_units(self.usage, self.units),
             model=self.model,
@@ -108,9 +119,9 @@ class Tally:
             error_code=self.error_code,
             error_message=self.error_message,
             parts=tuple(self.parts),
-            delivered_chars=self.text_chars,
-            delivered_bytes=self.text_bytes,
-            delivered_text="".join(self.text),
+            delivered_chars=self._text_chars,
+            delivered_bytes=self._text_bytes,
+            delivered_text="".join(self._text),
             estimated=self.estimated,
             unknown=self.unknown,
             complete=self.complete,

@@ -12,6 +12,7 @@ Values that are no whole numbers, negative or absurd count as 0: no answer can m
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -30,13 +31,18 @@ _KNOWN = frozenset(
 
 
 def unescape(raw: bytes) -> str:
-    """The text of a JSON string, given what stands between its quotes; broken escapes stay as they are."""
-    if b"\\" in raw:
-        try:
-            return str(orjson.loads(b'"%b"' % raw))
-        except ValueError:
-            pass
-    return raw.decode("utf-8", "replace")
+    """The text of a JSON string, given what stands between its quotes. Lone surrogates and bad UTF-8 are let pass."""
+    if b"\\" not in raw:
+        return raw.decode("utf-8", "replace")
+    try:
+        return str(orjson.loads(b'"%b"' % raw))
+    except ValueError:
+        pass
+    text = raw.decode("utf-8", "replace")
+    try:
+        return str(json.loads(f'"{text}"', strict=False))
+    except ValueError:
+        return text
 
 
 def count(value: Any) -> int:
