@@ -37,7 +37,7 @@ from proxy.gateway import keyfile
 from proxy.store import keys_live
 from proxy.store.keys_live import LiveRows
 from proxy.store.listen import Listener
-from proxy.store.postgres import UNAVAILABLE, Pool, PostgresError
+from proxy.store.postgres import MISCONFIGURED, UNAVAILABLE, Pool, PostgresError
 
 log = logging.getLogger(__name__)
 CHANNEL = "openai_proxy_changed"
@@ -174,9 +174,12 @@ class Keyring:
     # the background
 
     async def start(self) -> None:
-        """Read the keys: from Postgres, else from the snapshot; then keep them fresh in the background."""
+        """Read the keys: from Postgres, else from the snapshot; then keep them fresh in the background.
+
+        Raises one of postgres.MISCONFIGURED when Postgres is there and won't have us.
+        """
         assert self._task is None, "a keyring starts once"
-        await self._reload()
+        await self._reload(starting=True)
         if not self.ready and self._snapshot is not None:
             await self._restore(self._snapshot)
         self._listener.start()
@@ -215,7 +218,7 @@ class Keyring:
             pause = min(pause, max(0.0, self._save_at - time.monotonic()))
         return pause
 
-    async def _reload(self) -> None:
+    async def _reload(self, *, starting: bool = False) -> None:
         """Read all keys, or what changed since they were read last. Without Postgres all stays as it is."""
         try:
             changes = None if self._read_all else await keys_live.refresh(self._pool, self._rows)
@@ -223,6 +226,8 @@ class Keyring:
                 self._read_all = False
                 self._rows = await keys_live.load(self._pool)
         except (*UNAVAILABLE, PostgresError) as error:
+            if starting and isinstance(error, MISCONFIGURED):
+                raise
             self._read_all = True
             self.ready = False
             log.warning(

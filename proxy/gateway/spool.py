@@ -156,7 +156,7 @@ class Spool:
             previous, self._descriptor = self._descriptor, descriptor
             if self._sync_later and previous >= 0:
                 self._retired.append(previous)
-            self._dirty = self._new_files = True
+            self._dirty = self._new_files = self._sync_later
         if not self._sync_later:
             if previous >= 0:
                 os.close(previous)
@@ -271,6 +271,7 @@ class Spool:
                 self.sync()
         for descriptor in (*self._retired, self._descriptor):
             os.close(descriptor)
+        self._retired, self._descriptor = [], -1
         if empty:
             shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock)

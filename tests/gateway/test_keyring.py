@@ -168,7 +168,7 @@ async def test_the_quotas_of_key_user_plan_group_and_everyone_bind_in_this_order
         {"unit": "tokens", "window": "month", "limit": "100000"},
         {"unit": "cost", "window": "month", "limit": "0.50"},
     ]
-    await pool.execute("insert into plans (id, name, quotas) values ('plan_f', 'Free', $1)", plan)
+    await pool.execute("insert into plans (id, name, quotas) values ('plan_f', 'F', $1)", plan)
     await pool.execute("insert into groups (id, name, plan_id) values ('group_g', 'G', 'plan_f')")
     await pool.execute("insert into users (id, group_id) values ('user_a', 'group_g')")
     await add_key(pool, ANNA, "key_a")
