@@ -102,6 +102,7 @@ class Application:
             worker=self._worker,
             database_down=settings.quota_database_down,
             unknown_price=settings.quota_unknown_price,
+            share_ttl_s=settings.quota_share_ttl_s,
             end_user_quotas=self._keyring.end_user_quotas,
         )
         self._listener = Listener(

@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     # quotas
     quota_database_down: Literal["allow", "refuse"] = "allow"
     quota_unknown_price: Literal["refuse", "allow"] = "refuse"
+    quota_share_ttl_s: float = Field(default=30.0, ge=1, le=3600)
 
     # storage
     database_url: SecretStr = SecretStr("")

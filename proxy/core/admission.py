@@ -52,7 +52,7 @@ class Rules:
         """There is more to check than quotas."""
         self._end_user_quotas = end_user_quotas
         self._tags = tuple(sorted({quota.tag[0] for quota in caller.quotas if quota.tag is not None}))
-        self._varies = end_user_quotas is not no_quotas or any(
+        self._varies = any(
             quota.scope == "end_user" or quota.model or quota.operation or quota.tag
             for quota in caller.quotas
         )
@@ -61,7 +61,7 @@ class Rules:
 
     def bindings(self, call: Call) -> tuple[Binding, ...]:
         """Every quota that binds this call, each bound to the subject it counts."""
-        if not self._varies:
+        if not self._varies and (call.end_user is None or not self._end_user_quotas(call.end_user)):
             return self._always
         variant: _Variant = (
             call.model,

@@ -16,10 +16,10 @@ from typing import Literal
 from proxy.core.admission import Rules, no_quotas, unknown_price
 from proxy.core.call import Call
 from proxy.core.caller import Caller
-from proxy.core.money import format_nano
-from proxy.core.quota import Charge, Quota, Unit
+from proxy.core.money import NANO
+from proxy.core.quota import Charge, Quota
 from proxy.core.refusal import unavailable
-from proxy.core.shares import UNBOUND, Binding, Need, Reservation, Share, Shares
+from proxy.core.shares import UNBOUND, UNIT_INDEX, Binding, Need, Reservation, Share, Shares
 from proxy.gateway.quota_clerk import Clerk, Waiter
 from proxy.metrics import Metrics
 from proxy.store.postgres import Pool
@@ -33,6 +33,11 @@ RULES_MAX = 100_000
 DOWN_RETRY_S = 1
 _NOTHING: tuple[tuple[bytes, bytes], ...] = ()
 _Header = tuple[bytes, bytes]
+_HEADERS = tuple(
+    (b"x-quota-limit-" + unit, b"x-quota-remaining-" + unit, b"x-quota-reset-" + unit)
+    for unit in (b"requests", b"tokens", b"cost")
+)
+_COST = 2
 
 
 def boot_clock() -> float:
@@ -202,7 +207,7 @@ class Quotas:
         tokens = need.tokens or int(need.requests > 0 and call.endpoint.bills)
         cost = need.cost_nanousd
         if cost is None:
-            priced = any(binding.unit == 2 and not binding.soft for binding in bindings)
+            priced = any(binding.unit == _COST and not binding.soft for binding in bindings)
             if priced and self._unknown_price == "refuse":
                 raise unknown_price(call)
             cost = 1
@@ -244,22 +249,29 @@ class Quotas:
 
     def _headers_of(self, shares: list[Share]) -> tuple[_Header, ...]:
         at = self._wall() + self.clerk.offset
-        tightest: dict[Unit, Share] = {}
+        tightest: list[Share | None] = [None, None, None]
         for share in shares:
-            unit = share.quota.unit
-            best = tightest.get(unit)
-            if best is None or share.remaining < best.remaining:
+            unit = UNIT_INDEX[share.quota.unit]
+            best = tightest[unit]
+            if best is None or share.outside + share.free < best.outside + best.free:
                 tightest[unit] = share
         headers: list[_Header] = []
-        for unit, share in tightest.items():
-            name = unit.encode()
-            remaining = min(share.remaining, share.limit)
-            if unit == "cost":
-                headers.append((b"x-quota-limit-cost", format_nano(share.limit).encode()))
-                headers.append((b"x-quota-remaining-cost", format_nano(remaining).encode()))
+        for unit, tight in enumerate(tightest):
+            if tight is None:
+                continue
+            limit, remaining, reset = _HEADERS[unit]
+            left = tight.remaining
+            if unit == _COST:
+                headers.append((limit, _decimal_usd(tight.limit)))
+                headers.append((remaining, _decimal_usd(left)))
             else:
-                headers.append((b"x-quota-limit-" + name, b"%d" % share.limit))
-                headers.append((b"x-quota-remaining-" + name, b"%d" % remaining))
-            if share.ends != math.inf:
-                headers.append((b"x-quota-reset-" + name, b"%d" % max(0, math.ceil(share.ends - at))))
+                headers.append((limit, b"%d" % tight.limit))
+                headers.append((remaining, b"%d" % left))
+            if tight.ends < math.inf:
+                headers.append((reset, b"%d" % max(0, math.ceil(tight.ends - at))))
         return tuple(headers)
+
+
+def _decimal_usd(nanousd: int) -> bytes:
+    """Like money.format_nano for what is not negative, in a third of the time: this is on the hot path."""
+    return (b"%d.%09d" % divmod(nanousd, NANO)).rstrip(b"0").rstrip(b".")
