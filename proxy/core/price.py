@@ -23,11 +23,16 @@ TIER_CHARS_MAX = 64
 PART_SEPARATOR = " + "
 """Between the prices that one record's parts were computed with."""
 PARTS_NAMED_MAX = 4
+UNPRICED = "none"
+"""Stands among the prices of parts for what has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one record. `nanousd` None: the price is unknown; 0 without a `price_id`: there was nothing to count."""
+    """Of one record. `nanousd` None: the price is unknown; 0 without a `price_id`: there was nothing to count.
+
+    With parts the `price_id` is the names of their prices, joined by PART_SEPARATOR.
+    """
 
     nanousd: int | None
     price_id: str | None = None
@@ -143,15 +148,19 @@ class PriceBook:
         at: float,
         parts: Sequence[Part],
     ) -> Cost:
+        asked = [(self.part_price(provider, part, tier, at), part.usage) for part in parts]
+        main = None
+        if usage is not None:
+            main = self.price(provider, model, tier, at)
+            asked.insert(0, (main, usage))
+        # Named even where the cost is unknown: `reprice` has to see that parts belong to it.
+        ids = dict.fromkeys(price.id if price is not None else UNPRICED for price, _ in asked[-len(parts) :])
+        named = [main.id if main is not None else UNPRICED, *ids]
+        price_id = PART_SEPARATOR.join(named[:PARTS_NAMED_MAX])
         total = Fraction(0)
-        ids: list[str] = []
-        asked = [] if usage is None else [(self.price(provider, model, tier, at), usage)]
-        asked += [(self.part_price(provider, part, tier, at), part.usage) for part in parts]
         for price, used in asked:
             exact = None if price is None else exact_cost_of(price, used)
-            if price is None or exact is None:
-                return UNKNOWN_COST
+            if exact is None:
+                return Cost(None, price_id)
             total += exact
-            if price.id not in ids:
-                ids.append(price.id)
-        return Cost(round_half_up(total), PART_SEPARATOR.join(ids[:PARTS_NAMED_MAX]))
+        return Cost(round_half_up(total), price_id)

@@ -1,0 +1,147 @@
+"""`openai-proxy reprice`: compute the costs of a period anew. It shows the difference first, and asks before it changes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from proxy.cli.database import actor, on_database
+from proxy.cli.failure import CommandError
+from proxy.core.money import format_nano
+from proxy.pricing.live import PriceSource
+from proxy.settings import Settings
+from proxy.store import prices
+from proxy.store import reprice as store
+from proxy.store.reprice import Difference, Period, Report
+
+ROWS_MAX = 50
+
+
+def reprice(
+    start: Annotated[
+        str | None, typer.Option("--from", help="The first day, UTC; this month's first when not given.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="The day after the last; now when not given.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Only this provider's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model's; may hold '*'.")] = None,
+    unpriced: Annotated[bool, typer.Option("--unpriced", help="Only records without a cost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Change them without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; changes nothing without --yes.")
+    ] = False,
+) -> None:
+    """Compute the costs of an open period anew, by the prices that hold now."""
+    now = datetime.now(UTC)
+    period = Period(
+        start=_day(start) if start else now.replace(day=1, hour=0, minute=0, second=0, microsecond=0),
+        end=_day(until) if until else now,
+        provider=provider,
+        model=model,
+        unpriced_only=unpriced,
+    )
+    if period.start >= period.end:
+        raise CommandError("the period ends before it begins")
+
+    async def work(pool: Any, settings: Settings) -> None:
+        source = PriceSource.from_settings(settings, prices.fetch_stored)
+        if not await source.reload(pool):
+            raise CommandError("the database can't be reached: its prices are not known")
+        console = Console(stderr=True)
+        with console.status("computing …") as status:
+            before = await store.preview(
+                pool,
+                source.book,
+                period,
+                on_progress=lambda count: status.update(f"computing … {count:,} records"),
+            )
+        if not as_json:
+            _print(before)
+        ask = not yes and not dry_run and not as_json and before.total.changed > 0
+        if ask and not sys.stdin.isatty():
+            raise CommandError("nothing was changed: say --yes to change it, or --dry-run to only look")
+        wanted = yes or (ask and typer.confirm(f"Change {before.total.changed:,} records?"))
+        if not wanted or dry_run or not before.total.changed:
+            if as_json:
+                typer.echo(json.dumps(_view(before, period, applied=False), indent=2))
+            return
+        with console.status("changing …") as status:
+            done = await store.apply(
+                pool,
+                source.book,
+                period,
+                actor=actor(),
+                rollup_tags=settings.rollup_tags,
+                on_progress=lambda count: status.update(f"changing … {count:,} records"),
+            )
+        if as_json:
+            typer.echo(json.dumps(_view(done, period, applied=True), indent=2))
+        else:
+            typer.echo(f"{done.total.changed:,} records changed")
+
+    on_database("reprice", work)
+
+
+def _day(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"{text!r} is not a day such as 2026-11-01") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _print(report: Report) -> None:
+    table = Table("model", "records", "changed", "before, USD", "after, USD", "difference", "unpriced")
+    largest = sorted(
+        report.models.items(), key=lambda each: -abs(each[1].after_nanousd - each[1].before_nanousd)
+    )
+    for model, difference in largest[:ROWS_MAX]:
+        table.add_row(*_cells(model or "(not named)", difference))
+    table.add_section()
+    table.add_row(*_cells("all", report.total))
+    Console().print(table)
+    if report.with_parts:
+        typer.echo(f"{report.with_parts:,} records of several models are left as they are")
+
+
+def _cells(name: str, difference: Difference) -> tuple[str, ...]:
+    change = difference.after_nanousd - difference.before_nanousd
+    return (
+        name,
+        f"{difference.records:,}",
+        f"{difference.changed:,}",
+        format_nano(difference.before_nanousd),
+        format_nano(difference.after_nanousd),
+        f"{'+' if change > 0 else ''}{format_nano(change)}",
+        f"{difference.unpriced_before:,} → {difference.unpriced_after:,}",
+    )
+
+
+def _view(report: Report, period: Period, *, applied: bool) -> dict[str, Any]:
+    return {
+        "from": period.start.isoformat(),
+        "to": period.end.isoformat(),
+        "applied": applied,
+        "total": _numbers(report.total),
+        "models": {model: _numbers(difference) for model, difference in report.models.items()},
+        "with_parts": report.with_parts,
+        "without_sum": report.without_sum,
+    }
+
+
+def _numbers(difference: Difference) -> dict[str, Any]:
+    numbers = asdict(difference)
+    return {
+        **{name: numbers[name] for name in ("records", "changed", "unpriced_before", "unpriced_after")},
+        "before_usd": format_nano(difference.before_nanousd),
+        "after_usd": format_nano(difference.after_nanousd),
+    }
