@@ -165,7 +165,7 @@ POST   /v1/live/sessions/{session_id}/refer                          none       
 POST   /v1/live/sessions/{session_id}/reject                         none           -
 POST   /v1/live/sessions/{session_id}/fork                           none           b
 GET    /v1/live/sessions/{session_id}/fork                           ws_live        bw
-GET    /v1/live/sessions/{session_id}/attach                         ws_attach      w
+GET    /v1/live/sessions/{session_id}/attach                         ws_attach      ow
 GET    /v1/live/sessions/{session_id}/content                        none           -
 POST   /v1/videos                                                    videos         bo
 GET    /v1/videos                                                    none           -
