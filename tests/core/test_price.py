@@ -1,0 +1,141 @@
+"""The price book: what is asked once, what is unknown, parts of other models, and reservations."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from proxy.core.costs import compile_price
+from proxy.core.price import QUOTES_MAX, Cost, PriceBook, Quote
+from proxy.core.rates import parse_rates
+from proxy.core.usage import Part, Usage
+
+CHANGE = 1_000_000.0
+
+
+class Source:
+    """A few prices; "chat" got dearer at CHANGE. Remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, provider, model, tier, at):
+        self.asked.append((provider, model, tier))
+        rates = {
+            ("chat", "default"): {"input_tokens": "1" if at < CHANGE else "2", "output_tokens": "10"},
+            ("chat", "priority"): {"input_tokens": "5", "output_tokens": "50"},
+            ("image", "default"): {"input_tokens": "0.0005", "output_tokens": "40"},
+            ("half", "default"): {"input_tokens": "0.0005"},
+            ("tool:svg", "default"): {"input_tokens": "3"},
+        }.get((model, tier))
+        starts, ends = (-inf, CHANGE) if at < CHANGE else (CHANGE, inf)
+        if model == "" and tier == "default":
+            fees = parse_rates({"containers_1g": "0.03"})
+            return Quote(compile_price("fees", fees, fees_only=True), -inf, inf)
+        if rates is None:
+            return Quote(None, -inf, inf)
+        return Quote(compile_price(f"{model}/{tier}/{starts:.0f}", parse_rates(rates)), starts, ends)
+
+
+@pytest.fixture
+def source():
+    return Source()
+
+
+@pytest.fixture
+def book(source):
+    return PriceBook(source)
+
+
+def test_a_price_is_compiled_once_for_each_span_of_time(book, source):
+    usage = Usage(input_tokens=1000)
+
+    costs = [book.cost("openai", "chat", None, usage, at) for at in (1.0, 2.0, CHANGE - 0.5, CHANGE, 2e6)]
+
+    assert [cost.nanousd for cost in costs] == [1_000_000, 1_000_000, 1_000_000, 2_000_000, 2_000_000]
+    assert [cost.price_id for cost in costs[2:4]] == ["chat/default/-inf", "chat/default/1000000"]
+    assert source.asked == [("openai", "chat", "default")] * 2
+
+
+def test_the_tier_that_served_decides(book):
+    usage = Usage(input_tokens=1000)
+
+    assert book.cost("openai", "chat", "priority", usage, 1.0).nanousd == 5_000_000
+
+
+@pytest.mark.parametrize("usage", [Usage(input_tokens=1), Usage()])
+def test_an_unknown_model_costs_unknown_even_when_it_used_nothing(book, usage):
+    assert book.cost("openai", "nobody", None, usage, 1.0) == Cost(None)
+    assert book.cost("openai", None, None, usage, 1.0) == Cost(None)
+
+
+def test_a_known_model_that_used_nothing_costs_nothing(book):
+    assert book.cost("openai", "chat", None, Usage(), 1.0) == Cost(0, "chat/default/-inf")
+
+
+def test_where_there_was_nothing_to_count_there_is_no_price(book):
+    assert book.cost("openai", "nobody", None, None, 1.0) == Cost(0)
+
+
+def test_fees_have_a_price_without_a_model(book):
+    assert book.cost("openai", None, None, Usage(units=(("containers_1g", 1),)), 1.0) == Cost(
+        30_000_000, "fees"
+    )
+
+
+def test_parts_are_priced_by_their_own_models_and_rounded_with_the_whole(book):
+    parts = (Part("image_gen", "image", Usage(output_tokens=10)), Part("x", "half", Usage(input_tokens=1)))
+
+    cost = book.cost("openai", "half", None, Usage(input_tokens=1), 1.0, parts)
+
+    assert cost == Cost(
+        400_000 + 1,  # 0.5 + 0.5, once
+        "half/default/-inf + image/default/-inf + half/default/-inf",
+    )
+
+
+def test_a_part_is_priced_in_the_default_tier_where_its_model_is_not_sold_in_the_callers(book):
+    parts = (Part("image_gen", "image", Usage(output_tokens=10)),)
+
+    cost = book.cost("openai", "chat", "priority", Usage(input_tokens=1), 1.0, parts)
+
+    assert cost.nanousd == 5_000 + 400_000
+
+
+def test_a_part_of_an_unnamed_model_goes_by_its_kind_else_by_its_fees(book):
+    svg = Part("svg", None, Usage(input_tokens=1))
+    container = Part("container", None, Usage(units=(("containers_1g", 1),)))
+
+    assert book.cost("openai", "chat", None, None, 1.0, (svg, container)) == Cost(
+        3_000 + 30_000_000, "none + tool:svg/default/-inf + fees"
+    )
+
+
+def test_one_unknown_part_makes_the_whole_unknown_and_says_that_there_are_parts(book):
+    part = Part("image_gen", None, Usage(input_tokens=1))
+
+    cost = book.cost("openai", "chat", None, Usage(input_tokens=1), 1.0, (part,))
+
+    assert cost == Cost(None, "chat/default/-inf + fees")
+
+
+def test_a_reservation_is_for_the_dearer_of_the_tier_asked_for_and_the_default(book):
+    assert book.ceiling("openai", "chat", None, 100, 10, 1.0) == 100 * 1_000 + 10 * 10_000
+    assert book.ceiling("openai", "chat", "priority", 100, 10, 1.0) == 100 * 5_000 + 10 * 50_000
+    assert book.ceiling("openai", "nobody", None, 100, 10, 1.0) is None
+    assert book.ceiling("openai", None, None, 100, 10, 1.0) is None
+
+
+def test_what_is_kept_is_bounded_whatever_clients_call_their_models(book, source):
+    for number in range(QUOTES_MAX + 10):
+        book.price("openai", f"model-{number}", None, 1.0)
+    source.asked.clear()
+
+    assert book.price("openai", f"model-{QUOTES_MAX + 9}", None, 1.0) is None
+    assert source.asked == []
+    assert book.price("openai", "model-0", None, 1.0) is None
+    assert source.asked == [("openai", "model-0", "default")]
+    assert book.price("openai", "m" * 257, None, 1.0) is None
+    assert book.price("openai", "chat", "t" * 65, 1.0) is None
+    assert len(source.asked) == 1
