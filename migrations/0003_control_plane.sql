@@ -60,7 +60,7 @@ create table usage_outcomes_hourly (
 
 -- History by each filter of the admin API, newest first.
 create index usage_records_group on usage_records (group_id, started_at desc);
-create index usage_records_model on usage_records (coalesce(served_model, requested_model, ''), started_at desc);
+create index usage_records_model on usage_records (left(coalesce(served_model, requested_model, ''), 200), started_at desc);
 create index usage_records_endpoint on usage_records (endpoint, started_at desc);
 create index usage_records_operation on usage_records (operation, started_at desc) where operation is not null;
 create index usage_records_end_user on usage_records (end_user, started_at desc) where end_user is not null;

@@ -115,4 +115,5 @@ async def list_quotas(
 
 
 def identity(row: Row) -> tuple[Any, ...]:
+    """A stored quota's Rule.identity."""
     return tuple(row[name] for name in ("unit", "window", "billing_day", "model", "operation", "tag"))

@@ -122,7 +122,9 @@ async def users_seen(connection: Connection, question: Question) -> Row:
     return row
 
 
-async def names(connection: Connection, kind: Dimension, ids: Sequence[str]) -> dict[str, Row]:
-    """Names of users, groups or keys by id; rows that are gone are left out."""
-    rows = await connection.fetch(_SQL["names"], kind, list(ids))
+async def names(
+    connection: Connection, kind: Dimension, ids: Sequence[str], *, user_id: str | None = None
+) -> dict[str, Row]:
+    """Names of users, groups or keys by id; rows that are gone, or not this user's own, are left out."""
+    rows = await connection.fetch(_SQL["names"], kind, list(ids), user_id)
     return {row["id"]: row for row in rows}

@@ -26,8 +26,8 @@ facts as (
     union all
     select
         d.started_at, d.user_id, d.key_id, coalesce(d.group_id, ''), d.provider,
-        coalesce(d.served_model, d.requested_model, ''), d.endpoint, coalesce(d.operation, ''), d.status, d.tags,
-        1, (d.outcome <> 'success')::integer, d.input_tokens, d.cached_input_tokens, d.cache_write_tokens,
+        left(coalesce(d.served_model, d.requested_model, ''), 200), d.endpoint, left(coalesce(d.operation, ''), 128), d.status, d.tags,
+        1, (d.outcome not in ('success', 'client_gone'))::integer, d.input_tokens, d.cached_input_tokens, d.cache_write_tokens,
         d.output_tokens, d.reasoning_tokens, d.total_tokens, coalesce(d.cost_nanousd, 0),
         (d.cost_nanousd is null)::integer, d.duration_ms, coalesce(d.ttfb_ms, 0), (d.ttfb_ms is not null)::integer,
         d.started_at, d.started_at
@@ -43,7 +43,7 @@ facts as (
       and ($1::jsonb ->> 'group' is null or d.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
       and ($1::jsonb ->> 'key' is null or d.key_id = any (string_to_array($1::jsonb ->> 'key', E'\x1f')))
       and ($1::jsonb ->> 'model' is null
-           or coalesce(d.served_model, d.requested_model, '') = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+           or left(coalesce(d.served_model, d.requested_model, ''), 200) = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
       and ($1::jsonb ->> 'endpoint' is null or d.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
       and ($1::jsonb ->> 'operation' is null
            or d.operation = any (string_to_array($1::jsonb ->> 'operation', E'\x1f')))
@@ -159,10 +159,62 @@ cross join lateral (
 ) old;
 
 -- name: names
--- What ids of users, groups and keys are called; ids that name nothing any more have no row.
-select 'user' as kind, u.id, u.name, u.email, u.group_id, u.active from users u where $1::text = 'user' and u.id = any ($2::text[])
+-- What ids of users, groups and keys are called; ids that name nothing any more have no row. $3: only this user's own.
+select 'user' as kind, u.id, u.name, u.email
+from users u
+where $1::text = 'user' and u.id = any ($2::text[]) and ($3::text is null or u.id = $3)
 union all
-select 'group', g.id, g.name, null, null, g.active from groups g where $1::text = 'group' and g.id = any ($2::text[])
+select 'group', g.id, g.name, null
+from groups g
+where $1::text = 'group' and g.id = any ($2::text[])
+  and ($3::text is null or g.id = (select u.group_id from users u where u.id = $3))
 union all
-select 'key', k.id, coalesce(k.name, k.masked), null, null, k.revoked_at is null from keys k
-where $1::text = 'key' and k.id = any ($2::text[]);
+select 'key', k.id, coalesce(k.name, k.masked), null
+from keys k
+where $1::text = 'key' and k.id = any ($2::text[]) and ($3::text is null or k.user_id = $3);
+
+-- name: history
+-- Records, newest first. $4 how many; $5, $6 the last record of the page before (null: the first page). Voided ones are shown.
+select d.*, u.name as user_name, u.email as user_email, g.name as group_name
+from (
+    select d.*
+    from usage_records d
+    where d.started_at >= $2::timestamptz and d.started_at < $3::timestamptz
+      and ($5::timestamptz is null or (d.started_at, d.id) < ($5, $6::uuid))
+-- include: _detail_filters
+    order by d.started_at desc, d.id desc
+    limit $4
+) d
+left join users u on u.id = d.user_id
+left join groups g on g.id = d.group_id
+order by d.started_at desc, d.id desc;
+
+-- name: since
+-- Records stored after a moment, oldest first, for live views. Ids sort by the time the exchange began; an exchange is stored
+-- when it ends, so a live view looks back $4 and leaves out what it has shown ($5).
+select d.*, u.name as user_name, u.email as user_email, g.name as group_name
+from usage_records d
+left join users u on u.id = d.user_id
+left join groups g on g.id = d.group_id
+where d.started_at >= $2::timestamptz and d.started_at < $3::timestamptz
+  and not (d.id = any ($5::uuid[]))
+-- include: _detail_filters
+order by d.started_at + d.duration_ms * interval '1 ms', d.id
+limit $4;
+
+-- name: record
+select d.*, u.name as user_name, u.email as user_email, g.name as group_name
+from usage_records d
+left join users u on u.id = d.user_id
+left join groups g on g.id = d.group_id
+where d.id = $1;
+
+-- name: export
+-- The same as history, oldest first and without an end; read through a cursor.
+select d.*, u.name as user_name, u.email as user_email, g.name as group_name
+from usage_records d
+left join users u on u.id = d.user_id
+left join groups g on g.id = d.group_id
+where d.started_at >= $2::timestamptz and d.started_at < $3::timestamptz
+-- include: _detail_filters
+order by d.started_at, d.id;

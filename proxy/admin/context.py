@@ -1,0 +1,28 @@
+"""What the control plane is given by whoever builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from proxy.metrics import Metrics
+from proxy.settings import Settings
+from proxy.store.postgres import Pool
+
+
+def utc_now() -> datetime:
+    """The clock, unless a test brings its own."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminContext:
+    """One per worker. `pool` is asked at each request: Postgres may be away, and then it returns None."""
+
+    settings: Settings
+    metrics: Metrics
+    pool: Callable[[], Pool | None]
+    ready: Mapping[str, Callable[[], str | None]] = field(default_factory=dict)
+    """What must be well for /readyz: a name, and a check that says in words why it is not (None: it is)."""
+    now: Callable[[], datetime] = utc_now

@@ -1,0 +1,150 @@
+"""Everything that is not under /v1, mounted on one aiohttp application."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+import orjson
+from aiohttp import ClientSession, ClientTimeout, web
+
+from proxy.admin import (
+    admin_keys,
+    audit_log,
+    groups,
+    health,
+    keys,
+    me,
+    plans,
+    quotas,
+    records,
+    stats,
+    users,
+    wire,
+)
+from proxy.admin.auth import Authenticator
+from proxy.admin.context import AdminContext
+from proxy.admin.jwt import JWKS_BYTES_MAX, JwtVerifier
+from proxy.admin.openapi import document
+from proxy.admin.route import Ask, Reply, Route
+from proxy.admin.serve import Server
+from proxy.admin.throttle import Throttle
+from proxy.core.address import networks
+from proxy.core.refusal import Refusal
+from proxy.settings import Settings
+
+ROOTS = ("/admin", "/me")
+JWKS_TIMEOUT_S = 10
+_PREFLIGHT_AGE_S = "600"
+
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def all_routes(settings: Settings) -> tuple[Route, ...]:
+    """Every route of the control plane, in the order in which they are matched."""
+    return (
+        *health.routes(metrics_require_key=settings.metrics_require_key),
+        *users.ROUTES,
+        *groups.ROUTES,
+        *keys.ROUTES,
+        *quotas.ROUTES,
+        *plans.ROUTES,
+        *admin_keys.ROUTES,
+        *stats.ROUTES,
+        *records.ROUTES,
+        *audit_log.ROUTES,
+        *me.ROUTES,
+    )
+
+
+def add_routes(app: web.Application, context: AdminContext) -> None:
+    """Mount the control plane. What lies under its roots and is no route is a 404 or 405 in OpenAI's shape."""
+    settings = context.settings
+    routes = all_routes(settings)
+    jwt = JwtVerifier(settings, fetch_json) if settings.admin_jwt_secret or settings.admin_jwks_url else None
+    authenticator = Authenticator(context, Throttle(settings.admin_requests_per_minute), jwt)
+    server = Server(context, authenticator, networks(settings.trusted_proxies))
+    routes = (*routes, _openapi_route(routes))
+    for route in routes:
+        handler = server.handler(route)
+        app.router.add_route(route.method, route.path, handler)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, handler)
+    unmatched = _unmatched(routes, server)
+    for root in ROOTS:
+        app.router.add_route("*", root, unmatched)
+        app.router.add_route("*", root + "/{rest:.*}", unmatched)
+
+
+def build_app(context: AdminContext) -> web.Application:
+    """The control plane as an application of its own."""
+    app = web.Application()
+    add_routes(app, context)
+    return app
+
+
+def _openapi_route(routes: tuple[Route, ...]) -> Route:
+    text = document(routes)
+
+    async def show_openapi(ask: Ask) -> Reply:
+        """This document."""
+        del ask
+        return Reply(text, headers={"cache-control": "public, max-age=300"})
+
+    return Route(
+        method="GET",
+        path="/openapi.json",
+        handler=show_openapi,
+        summary="The OpenAPI document",
+        access="anyone",
+        transaction=False,
+    )
+
+
+def _unmatched(routes: tuple[Route, ...], server: Server) -> Answering:
+    patterns = [
+        (re.compile("^" + re.sub(r"\{[a-z_]+\}", "[^/]+", route.path) + "$"), route.method)
+        for route in routes
+    ]
+
+    async def unmatched(request: web.Request) -> web.StreamResponse:
+        allowed: list[str] = sorted({method for pattern, method in patterns if pattern.match(request.path)})
+        if request.method == "OPTIONS" and allowed:
+            return server.finish(request, _preflight(server, request, allowed))
+        if allowed:
+            refusal = Refusal(
+                405,
+                "method_not_allowed",
+                f"{request.method} is not allowed here; {', '.join(allowed)} are.",
+                headers=(("allow", ", ".join(allowed)),),
+            )
+        else:
+            refusal = Refusal(404, "unknown_url", f"There is nothing at {request.method} {request.path}.")
+        return server.finish(request, wire.error_answer(refusal))
+
+    return unmatched
+
+
+def _preflight(server: Server, request: web.Request, allowed: list[str]) -> web.Response:
+    headers = {"allow": ", ".join(allowed)}
+    if server.cors(request):
+        headers |= {
+            "access-control-allow-methods": ", ".join(allowed),
+            "access-control-allow-headers": "authorization, content-type, idempotency-key, if-none-match",
+            "access-control-max-age": _PREFLIGHT_AGE_S,
+        }
+    return web.Response(status=204, headers=headers)
+
+
+async def fetch_json(url: str) -> object:
+    """A small JSON document, for the JWKS. Raises what aiohttp raises, and ValueError when it is too large."""
+    async with (
+        ClientSession(timeout=ClientTimeout(total=JWKS_TIMEOUT_S), trust_env=False) as session,
+        session.get(url, allow_redirects=False, raise_for_status=True) as response,
+    ):
+        text = b""
+        async for part in response.content.iter_chunked(65_536):
+            text += part
+            if len(text) > JWKS_BYTES_MAX:
+                raise ValueError(f"{url} answers more than {JWKS_BYTES_MAX} bytes")
+        return orjson.loads(text)
