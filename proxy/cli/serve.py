@@ -14,19 +14,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 import proxy
 from proxy import log as logs
 from proxy import metrics
-from proxy.cli import startup, supervisor
+from proxy.cli import startup
 from proxy.cli.datadir import SERVE, DataDir, Holder, busy
 from proxy.cli.failure import CommandError
 from proxy.cli.simulated import Simulator
 from proxy.settings import Settings, SettingsError, load
 from proxy.store.embedded import EmbeddedError, EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from proxy.cli.supervisor import Plan
 
 log = logging.getLogger(__name__)
 LOCK_WAIT_S = 10.0
@@ -75,6 +78,8 @@ def _serve(stack: contextlib.ExitStack, settings: Settings, read_settings: Calla
         stack.callback(simulator.stop)
         simulator.keep_running()
         log.warning("DEMO MODE: no OPENAI_API_KEY is set, so all answers are simulated")
+    from proxy.cli import supervisor  # imports all of the proxy: a start that fails earlier says so at once
+
     metrics.prepare_directory(data_dir.path / "metrics")
     plan = supervisor.Plan(
         settings=settings,
@@ -89,7 +94,9 @@ def _serve(stack: contextlib.ExitStack, settings: Settings, read_settings: Calla
         tick=_Tick(postgres, simulator),
     )
     _greet(first, url, plan)
-    return supervisor.run(plan, sockets)
+    code = supervisor.run(plan, sockets)
+    log.info("workers ended, stopping what is beside them")
+    return code
 
 
 def _demo(settings: Settings) -> Settings:
@@ -157,7 +164,7 @@ def _after_fork(data_dir: DataDir, simulator: Simulator | None) -> None:
         simulator.forget()
 
 
-def _greet(first: startup.FirstStart | None, url: str, plan: supervisor.Plan) -> None:
+def _greet(first: startup.FirstStart | None, url: str, plan: Plan) -> None:
     if first is not None and (first.admin_key or first.user_key):
         print(startup.greeting(first, url, simulated=plan.simulated), flush=True)
     log.info(

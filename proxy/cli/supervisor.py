@@ -61,7 +61,8 @@ class Plan:
 class QuietLogger:
     """gunicorn's logger interface over our log: its chatter at debug, its complaints as they are."""
 
-    def __init__(self, _cfg: object) -> None:
+    def __init__(self, cfg: object) -> None:
+        self.cfg = cfg
         self.debug = log.debug
         self.info = log.debug
         self.warning = log.warning
@@ -71,7 +72,8 @@ class QuietLogger:
         self.log = log.log
 
     def setup(self, cfg: object) -> None:
-        """Our own settings decide."""
+        """Our own settings decide how; gunicorn asks for its configuration here."""
+        self.cfg = cfg
 
     def access(self, *_: object) -> None:
         """No access log: there are records."""

@@ -46,6 +46,7 @@ def main() -> None:
     if given.fd is None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", given.port))
+        sock.listen()
         print(f"simulated OpenAI on http://127.0.0.1:{sock.getsockname()[1]}/v1", flush=True)  # noqa: T201
     uvloop.run(simulate(sock, given.pace, given.parent))
 

@@ -52,6 +52,8 @@ class Simulation:
 
 
 SIMULATION = web.AppKey("simulation", Simulation)
+REQUEST_ID = web.RequestKey("request_id", str)
+BEGAN = web.RequestKey("began", float)
 
 
 def make_app(pace: float = 1.0) -> web.Application:
@@ -72,8 +74,8 @@ def make_app(pace: float = 1.0) -> web.Application:
 @web.middleware
 async def _edge(request: web.Request, handler: Any) -> web.StreamResponse:
     """Key, request id and OpenAI's headers around every answer; problems become error bodies."""
-    request["id"] = f"req_{secrets.token_hex(16)}"
-    request["began"] = time.monotonic()
+    request[REQUEST_ID] = f"req_{secrets.token_hex(16)}"
+    request[BEGAN] = time.monotonic()
     try:
         if not request.headers.get("authorization", "").lower().startswith("bearer "):
             raise Problem(401, NO_KEY)
@@ -93,8 +95,8 @@ def _headers(request: web.Request) -> dict[str, str]:
     return {
         "openai-version": "2020-10-01",
         "openai-organization": "simulated",
-        "openai-processing-ms": str(int((time.monotonic() - request["began"]) * 1000)),
-        "x-request-id": request["id"],
+        "openai-processing-ms": str(int((time.monotonic() - request[BEGAN]) * 1000)),
+        "x-request-id": request[REQUEST_ID],
         "x-ratelimit-limit-requests": "10000",
         "x-ratelimit-remaining-requests": "9999",
         "x-ratelimit-reset-requests": "6ms",
@@ -158,7 +160,7 @@ def _wants_cut(body: dict[str, Any]) -> bool:
 
 async def _chat(request: web.Request) -> web.StreamResponse:
     body = await _body(request)
-    now, request_id = int(time.time()), request["id"]
+    now, request_id = int(time.time()), request[REQUEST_ID]
     if body.get("stream"):
         chunks = chat.chat_chunks(body, now, request_id)
         return await _stream(request, chunks, named=False, cut=_wants_cut(body))
@@ -169,7 +171,7 @@ async def _chat(request: web.Request) -> web.StreamResponse:
 
 async def _completions(request: web.Request) -> web.StreamResponse:
     body = await _body(request)
-    now, request_id = int(time.time()), request["id"]
+    now, request_id = int(time.time()), request[REQUEST_ID]
     if body.get("stream"):
         chunks = chat.completion_chunks(body, now, request_id)
         return await _stream(request, chunks, named=False, cut=_wants_cut(body))
@@ -181,7 +183,7 @@ async def _completions(request: web.Request) -> web.StreamResponse:
 async def _responses(request: web.Request) -> web.StreamResponse:
     body = await _body(request)
     simulation = request.app[SIMULATION]
-    now, request_id = int(time.time()), request["id"]
+    now, request_id = int(time.time()), request[REQUEST_ID]
     answer = responses.response(body, now, request_id)
     if body.get("store", True):
         simulation.store(answer)
