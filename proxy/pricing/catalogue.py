@@ -9,6 +9,7 @@ can't report it: rates of video, tool and citation tokens, and cache writes kept
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,12 +115,19 @@ class Catalogue:
             raise CatalogueError(f"more than {MODELS_MAX} models")
         if "openai" not in self.providers:
             raise CatalogueError("there is no provider openai in it")
-        now = datetime.now(UTC).timestamp()
         for provider in self._all:
             for model in provider.models:
                 try:
-                    self.listing(provider.id, model.id, BATCH, now)
-                except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
+                    _check_rates(model)
+                    self.find(provider.id, model.id)
+                except (
+                    ValueError,
+                    TypeError,
+                    ArithmeticError,
+                    LookupError,
+                    RecursionError,
+                    re.error,
+                ) as error:
                     raise CatalogueError(f"{provider.id}/{model.id}: {error}") from None
 
     def find(self, provider: str, model: str) -> listed.ModelInfo | None:
@@ -186,6 +194,17 @@ def _card(prices: listed.ModelPrice) -> dict[str, Rate]:
             name, per = f"{name.removesuffix('_seconds')}_ms", per * 1000
         card[_RENAMED.get(name, name)] = _rate(value, per)
     return card
+
+
+def _check_rates(model: listed.ModelInfo) -> None:
+    conditional = model.prices if isinstance(model.prices, list) else [model]
+    if not conditional:
+        raise ValueError("no prices")
+    for priced in (*conditional, *(model.price_variants or ())):
+        assert isinstance(priced.prices, listed.ModelPrice)
+        for name, rate in _card(priced.prices).items():
+            if rate.usd < 0 or any(usd < 0 for _, usd in rate.above):
+                raise ValueError(f"{name}: less than zero")
 
 
 def _rate(value: Decimal | listed.TieredPrices, per: Fraction) -> Rate:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from datetime import date
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
@@ -21,6 +21,8 @@ PUBLISHED_URL = (
 )
 """Where genai-prices 0.2.3 looks for newer prices (its update_prices.py)."""
 TIMEOUT_S = 60.0
+REDIRECTS_MAX = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -48,24 +50,29 @@ def _read_file(path: Path) -> bytes:
 
 
 async def _download(url: str) -> bytes:
-    _require_https(url)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            session.get(url) as response,
-        ):
-            _require_https(str(response.url))  # it may have been redirected
-            if response.status != 200:
-                raise CatalogueError(f"{url}: status {response.status}")
-            data = bytearray()
-            async for chunk in response.content.iter_chunked(2**16):
-                data += chunk
-                if len(data) > DATA_BYTES_MAX:
-                    raise CatalogueError(f"{url}: larger than {DATA_BYTES_MAX // 2**20} MiB")
-            return bytes(data)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
+            for _ in range(REDIRECTS_MAX + 1):
+                _require_https(url)
+                async with session.get(url, allow_redirects=False) as response:
+                    if response.status not in _REDIRECTS:
+                        return await _body(url, response)
+                    url = urljoin(url, response.headers.get("location", ""))
+            raise CatalogueError(f"{url}: redirected more than {REDIRECTS_MAX} times")
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise CatalogueError(f"{url}: {str(error) or type(error).__name__}") from None
+
+
+async def _body(url: str, response: aiohttp.ClientResponse) -> bytes:
+    if response.status != 200:
+        raise CatalogueError(f"{url}: status {response.status}")
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(2**16):
+        data += chunk
+        if len(data) > DATA_BYTES_MAX:
+            raise CatalogueError(f"{url}: larger than {DATA_BYTES_MAX // 2**20} MiB")
+    return bytes(data)
 
 
 def _require_https(url: str) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import genai_prices
+import pytest
 from genai_prices import types as listed
 from genai_prices.data import providers
 
 from proxy.core.costs import compile_price, exact_cost_of
 from proxy.core.usage import Usage
-from proxy.pricing.catalogue import Catalogue
+from proxy.pricing.catalogue import DATA_BYTES_MAX, Catalogue, CatalogueError
 
 CATALOGUE = Catalogue.bundled()
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
@@ -83,6 +85,72 @@ def test_every_model_of_openai_can_be_asked_for() -> None:
     openai = CATALOGUE.providers["openai"]
 
     assert [model.id for model in openai.models if name_of(openai, model) is None] == []
+
+
+# -- data files
+
+
+def data(**prices: Any) -> list[dict[str, Any]]:
+    """A data file in the form that genai-prices publishes."""
+    model = {
+        "id": "gpt-new",
+        "match": {"equals": "gpt-new"},
+        "prices": prices
+        or {"input_mtok": 1.5, "output_mtok": {"base": 6, "tiers": [{"start": 1000, "price": 9}]}},
+    }
+    return [
+        {"id": "openai", "name": "OpenAI", "api_pattern": "https://api\\.openai\\.com", "models": [model]},
+    ]
+
+
+def test_a_data_file_is_read_and_its_version_named() -> None:
+    catalogue = Catalogue.parse(json.dumps(data()).encode(), "genai-prices@tomorrow")
+
+    listing = catalogue.listing("openai", "gpt-new", "default", NOW)
+
+    assert catalogue.version == "genai-prices@tomorrow"
+    assert listing is not None
+    price = compile_price("", listing.standard)
+    assert exact_cost_of(price, Usage(input_tokens=1000, output_tokens=10)) == 1_500_000 + 60_000
+    assert exact_cost_of(price, Usage(input_tokens=1001, output_tokens=10)) == 1_501_500 + 90_000
+
+
+def test_a_price_that_only_a_newer_library_knows_is_left_out() -> None:
+    catalogue = Catalogue.parse(json.dumps(data(input_mtok=1, smell_mtok=2)).encode(), "v")
+
+    listing = catalogue.listing("openai", "gpt-new", "default", NOW)
+
+    assert listing is not None
+    assert list(listing.standard) == ["input_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not JSON"),
+        (b"<html>", "not JSON"),
+        (b"{}", "not a list of providers"),
+        (b"[]", "not a list of providers"),
+        (b"[1]", "not a price list"),
+        (json.dumps([{"id": "openai"}]).encode(), "not a price list"),
+        (json.dumps([data()[0] | {"id": "other"}]).encode(), "no provider openai"),
+        (json.dumps(data(input_mtok="a lot")).encode(), "not a price list"),
+        (b"[" * 100_000, "not JSON"),
+        (b" " * (DATA_BYTES_MAX + 1), "larger than 16 MiB"),
+    ],
+)
+def test_what_is_no_price_list_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(CatalogueError, match=message):
+        Catalogue.parse(content, "v")
+
+
+@pytest.mark.parametrize("rate", [-1, float("nan"), float("inf")])
+def test_a_price_that_is_no_amount_is_refused(rate: float) -> None:
+    with pytest.raises(CatalogueError):
+        Catalogue.parse(json.dumps(data(input_mtok=rate)).encode(), "v")
+
+
+# -- the library's side of the comparison
 
 
 def librarys_cost(
