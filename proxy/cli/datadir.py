@@ -6,6 +6,7 @@ content says who holds it, for messages and for `openai-proxy reload`; it means 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -18,11 +19,15 @@ import orjson
 
 from proxy.cli.failure import CommandError
 from proxy.settings import Settings
+from proxy.store import postgres
 from proxy.store.embedded import EmbeddedError, EmbeddedPostgres
+from proxy.store.migrate import MigrationError, migrate
 
 SERVE = "serve"
 COMMAND_WAIT_S = 15.0
 POLL_S = 0.05
+AS_IT_IS = frozenset({"migrate", "doctor"})
+"""Commands that look at the schema themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ def command_database(settings: Settings, command: str) -> Iterator[str]:
     """The database's URL for a command that a person types, whether or not a server runs.
 
     Without PROXY_DATABASE_URL it is the embedded Postgres: that of the running server, else one started for the time
-    of the command. Raises CommandError when there is none to be had.
+    of the command, at the newest schema. Raises CommandError when there is none to be had.
     """
     if given := settings.database_url.get_secret_value():
         yield given
@@ -114,23 +119,36 @@ def command_database(settings: Settings, command: str) -> Iterator[str]:
     data_dir = DataDir(settings.data_dir)
     data_dir.prepare()
     try:
-        postgres = EmbeddedPostgres(data_dir.path)
+        embedded = EmbeddedPostgres(data_dir.path)
         deadline = time.monotonic() + COMMAND_WAIT_S
         while not data_dir.lock(command):
             found = data_dir.holder()
-            if found is not None and found.command == SERVE and postgres.running():
-                yield postgres.url()
+            if found is not None and found.command == SERVE and embedded.running():
+                yield embedded.url()
                 return
             if time.monotonic() > deadline:
                 raise CommandError(busy(data_dir))
             time.sleep(POLL_S)
         try:
-            yield postgres.start()
+            url = embedded.start()
+            if command not in AS_IT_IS:
+                asyncio.run(_migrate(url))
+            yield url
         finally:
-            postgres.stop()
+            embedded.stop()
             data_dir.unlock()
     except EmbeddedError as error:
         raise CommandError(str(error)) from None
+    except MigrationError as error:
+        raise CommandError(f"database: {error}") from None
+
+
+async def _migrate(url: str) -> None:
+    connection = await postgres.connect(url)
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()
 
 
 def busy(data_dir: DataDir) -> str:

@@ -20,13 +20,25 @@ from typer.main import get_command
 import proxy
 from proxy.cli.failure import EXIT_MISUSE, CommandError
 
-_COMMANDS: dict[str, tuple[str, str]] = {
-    "serve": ("proxy.cli.commands", "serve"),
-    "migrate": ("proxy.cli.migrate", "migrate"),
-    "doctor": ("proxy.cli.doctor", "doctor"),
-    "reload": ("proxy.cli.commands", "reload"),
+_COMMANDS = {
+    "serve": "proxy.cli.commands",
+    "reload": "proxy.cli.commands",
+    "migrate": "proxy.cli.migrate",
+    "doctor": "proxy.cli.doctor",
+    "users": "proxy.cli.users",
+    "groups": "proxy.cli.groups",
+    "keys": "proxy.cli.keys",
+    "quotas": "proxy.cli.quotas",
+    "plans": "proxy.cli.plans",
+    "prices": "proxy.cli.prices",
+    "usage": "proxy.cli.usage",
+    "export": "proxy.cli.export",
+    "reprice": "proxy.cli.reprice",
+    "retain": "proxy.cli.retain",
+    "erase": "proxy.cli.erase",
+    "demo-data": "proxy.cli.demo_data",
 }
-"""Name -> module and attribute: a function, or a typer application for a group of commands."""
+"""Command -> module. Its attribute is a function of that name, or a typer application `<name>_app` for a group."""
 
 
 class LazyGroup(TyperGroup):
@@ -35,14 +47,14 @@ class LazyGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """The commands whose modules this installation has, in the order of _COMMANDS."""
         del ctx
-        return [name for name, (module, _) in _COMMANDS.items() if importlib.util.find_spec(module)]
+        return [name for name, module in _COMMANDS.items() if importlib.util.find_spec(module)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module, attribute = _COMMANDS[cmd_name]
-        found = getattr(importlib.import_module(module), attribute)
+        module, attribute = importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_")
+        found = getattr(module, f"{attribute}_app", None) or getattr(module, attribute)
         if not isinstance(found, typer.Typer):
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
             single.command(cmd_name)(found)
