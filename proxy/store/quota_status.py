@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-
 from proxy.core.keyrow import read_plan, read_quotas, subject_of, user_quotas
-from proxy.core.quota import Quota, QuotaStatus, window_at
+from proxy.core.quota import Quota, QuotaStatus
+from proxy.store import quotas_live
 from proxy.store.postgres import Connection, statements
 from proxy.store.rows import found
 
 _SQL = statements("quota_status")
 _LIVE = statements("keys_live")
+EVERYBODY = ""
+"""The counted subject of a quota that binds everyone together."""
 
 
 async def binding(
@@ -39,38 +39,11 @@ async def binding(
     return (*own, *(quota for subject in subjects for quota in rows.get(subject, ())))
 
 
-async def statuses(connection: Connection, quotas: Sequence[Quota], *, now: float) -> list[QuotaStatus]:
-    """Each quota with the sums of the window that holds the moment `now` (Unix seconds)."""
-    starts = [window_at(quota, now) for quota in quotas]
-    keys = [
-        (quota.id, quota.scope_id or "", int(start)) for quota, (start, _) in zip(quotas, starts, strict=True)
-    ]
-    rows = await connection.fetch(
-        _SQL["windows"],
-        [key[0] for key in keys],
-        [key[1] for key in keys],
-        [datetime.fromtimestamp(key[2], UTC) for key in keys],
-    )
-    sums = {(row["quota_id"], row["scope_id"], int(row["window_start"].timestamp())): row for row in rows}
-    found_statuses = []
-    for quota, key, (start, end) in zip(quotas, keys, starts, strict=True):
-        row = sums.get(key)
-        found_statuses.append(
-            QuotaStatus(
-                quota=quota,
-                scope_id=key[1],
-                limit=quota.limit,
-                used=row["settled"] if row is not None else 0,
-                held=row["held"] if row is not None else 0,
-                window_start=int(start),
-                resets_at=None if quota.window == "total" else int(end),
-            )
-        )
-    return found_statuses
-
-
 async def user_statuses(
     connection: Connection, user_id: str, *, key_id: str | None = None, now: float
 ) -> list[QuotaStatus]:
     """What binds the user's calls, and where it stands. Raises MissingError."""
-    return await statuses(connection, await binding(connection, user_id, key_id=key_id, now=now), now=now)
+    bound = await binding(connection, user_id, key_id=key_id, now=now)
+    return await quotas_live.statuses(
+        connection, [(quota, quota.scope_id or EVERYBODY) for quota in bound], now=now
+    )

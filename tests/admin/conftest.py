@@ -105,7 +105,7 @@ SUMMED = (
 def record(started_at: datetime = NOW, **fields: Any) -> dict[str, Any]:
     """A line as the recorder stores it; whole usage follows from input and output."""
     number = next(_numbers)
-    usage = {"input_tokens": 100, "output_tokens": 20}
+    usage = {"input_tokens": 100, "cached_input_tokens": 0, "output_tokens": 20}
     usage |= {name: fields.pop(name) for name in SUMMED if name in fields}
     usage.setdefault("total_tokens", usage["input_tokens"] + usage["output_tokens"])
     return {

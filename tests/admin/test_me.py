@@ -83,7 +83,10 @@ async def test_a_call_that_is_asked_for_at_once_is_waited_for(api, pool, ana):
 
 async def test_own_history_and_sums_are_own(api, store, ana, eva):
     await store(
-        *(record(NOW - timedelta(hours=hour, minutes=1), **ana[0], served_model=f"m{hour % 2}") for hour in range(5)),
+        *(
+            record(NOW - timedelta(hours=hour, minutes=1), **ana[0], served_model=f"m{hour % 2}")
+            for hour in range(5)
+        ),
         *(record(NOW, **eva[0]) for _ in range(3)),
     )
     me = api.as_(ana[1])
