@@ -114,6 +114,8 @@ def request_head(
             append(b"%b: %b\r\n" % (name, b"identity" if identity else value))
         elif lower == b"connection":
             named = _named_by_connection(headers)
+            if named:
+                out[1:] = [line for line in out[1:] if line.partition(b":")[0].lower() not in named]
         elif lower == b"openai-organization" or lower == b"openai-project":
             setting = policy.organization if lower == b"openai-organization" else policy.project
             if setting is None:
@@ -125,7 +127,7 @@ def request_head(
             append(b"%b: %b\r\n" % (name, value))
     if not has_host:
         out.insert(1, b"Host: %b\r\n" % policy.host)
-    if not has_authorization:
+    if not has_authorization and policy.authorization is not None:
         append(b"Authorization: %b\r\n" % policy.authorization)
     if policy.organization:
         append(b"OpenAI-Organization: %b\r\n" % policy.organization)
@@ -147,7 +149,7 @@ def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
         if name.lower() == b"connection"
         for option in value.split(b",")
     }
-    return frozenset(named - {b"close", b"keep-alive", b"upgrade", b"content-type", b"content-encoding", b"content-length", b""})  # fmt: skip
+    return frozenset(named - _NOT_PLAIN - {b"close", b"content-type", b"content-encoding", b""})
 
 
 def _swap_subprotocol_key(value: bytes, key: bytes) -> bytes:

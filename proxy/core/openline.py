@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from proxy.core.quota import Charge
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # made for each request: see docs/adr/0004
 class OpenLine:
     """One admitted exchange, with the upper estimate that its quotas reserved. Its record has the same id and start.
 

@@ -27,7 +27,7 @@ UNPRICED = "none"
 """Stands among the prices of parts for what has none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for each request: see docs/adr/0004
 class Cost:
     """Of one record. `nanousd` None: the price is unknown; 0 without a `price_id`: there was nothing to count.
 

@@ -23,7 +23,7 @@ Outcome = Literal[
 MESSAGE_CHARS_MAX = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # made for each request: see docs/adr/0004
 class UsageRecord:
     """One exchange as it is spooled, stored and reported. Times are whole microseconds since 1970 UTC, durations ms."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for each request: see docs/adr/0004
 class Usage:
     """Token counts of one answer, and its other units. All counts are whole and not negative."""
 
