@@ -7,7 +7,6 @@ caller to try again later: repeating is always safe.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -96,8 +95,7 @@ class Flusher:
             began = time.perf_counter()
             self._metrics.database_round_trips.inc(PURPOSE)
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await records.store(self._pool, batch, self._rollup_tags)
+                return await records.store(self._pool, batch, self._rollup_tags, timeout_s=self._timeout_s)
             except RETRYABLE:
                 if attempt == RETRIES_AT_ONCE:
                     raise

@@ -13,13 +13,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.core.spoolformat import OPEN, RECORD, encode_line, scan
-from proxy.gateway.spooldir import SEGMENT_SUFFIX, make_locked, sync_directory
+from proxy.gateway.spooldir import SEGMENT_SUFFIX, make_locked, remove, sync_directory
 
 SEGMENT_BYTES = 8 * 2**20
 SEGMENT_MIN_BYTES = 4096
@@ -273,7 +272,8 @@ class Spool:
             os.close(descriptor)
         self._retired, self._descriptor = [], -1
         if empty:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove(self.directory)
         os.close(self._lock)
         return empty
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 LOCK = "lock"
 SEGMENT_SUFFIX = ".seg"
 _NEW = ".new-"
+_OLD = ".old-"
+_NEW_MAX_AGE_S = 3600
+"""A spool that was being made this long ago is of a process that died at it."""
 
 
 def make_locked(root: Path, name: str) -> int:
@@ -43,9 +47,26 @@ def take_lock(directory: Path) -> int | None:
 def spools(root: Path) -> list[Path]:
     """Directories of spools, living or left over, in the order of their names."""
     try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(_NEW))
+        return sorted(
+            path for path in root.iterdir() if path.is_dir() and not path.name.startswith((_NEW, _OLD))
+        )
     except FileNotFoundError:
         return []
+
+
+def remove(directory: Path) -> None:
+    """Remove a spool whose lock is held, as far as others can see at once: dying half-way leaves no half a spool."""
+    gone = directory.with_name(f"{_OLD}{directory.name}")
+    directory.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(root: Path, now: float) -> None:
+    """Remove what processes left that died while they made or removed a spool. `now`: Unix seconds."""
+    for path in root.glob(".*"):
+        old_age = path.name.startswith(_NEW) and path.stat().st_mtime < now - _NEW_MAX_AGE_S
+        if old_age or path.name.startswith(_OLD):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def segments(directory: Path) -> list[Path]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proxy.store.postgres import Connection, Pool, statements
+from proxy.store.postgres import Pool, statements
+from proxy.store.transactions import bounded
 
 CHANGES_MAX = 20_000
 """With more changes than this since the last load, everything is read again: it costs less."""
 PREFETCH = 2_000
+LOAD_TIMEOUT_S = 120.0
+REFRESH_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -28,11 +30,11 @@ class LiveRows:
     """Changes of transactions from this id on may be missing."""
 
 
-async def load(pool: Pool) -> LiveRows:
+async def load(pool: Pool, *, timeout_s: float = LOAD_TIMEOUT_S) -> LiveRows:
     """Everything, in one snapshot. Keys come through a cursor, so that the event loop stays free."""
     named = statements("keys_live")
     rows = LiveRows()
-    async with _snapshot(pool) as connection:
+    async with bounded(pool, timeout_s, isolation="repeatable_read", readonly=True) as connection:
         rows.horizon = await connection.fetchval(named["horizon"])
         for name, target in (
             ("live_groups", rows.groups),
@@ -45,14 +47,14 @@ async def load(pool: Pool) -> LiveRows:
     return rows
 
 
-async def refresh(pool: Pool, rows: LiveRows) -> int | None:
+async def refresh(pool: Pool, rows: LiveRows, *, timeout_s: float = REFRESH_TIMEOUT_S) -> int | None:
     """Bring `rows` up to date; returns how many rows had changed since its horizon. None: too many, call `load`.
 
     `rows` is changed only when everything was read, without a pause in between.
     """
     named = statements("keys_live")
     assert rows.horizon is not None, "only what was loaded can be refreshed"
-    async with _snapshot(pool) as connection:
+    async with bounded(pool, timeout_s, isolation="repeatable_read", readonly=True) as connection:
         horizon = await connection.fetchval(named["horizon"])
         changes = await connection.fetch(named["changes_since"], rows.horizon, CHANGES_MAX + 1)
         if len(changes) > CHANGES_MAX:
@@ -92,12 +94,3 @@ async def set_last_used(pool: Pool, used: Mapping[str, float]) -> None:
 async def prune_changes(pool: Pool) -> None:
     """Forget changes that every worker has long read."""
     await pool.execute(statements("keys_live")["prune_changes"])
-
-
-@asynccontextmanager
-async def _snapshot(pool: Pool) -> AsyncIterator[Connection]:
-    async with (
-        pool.acquire() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        yield connection

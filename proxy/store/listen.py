@@ -47,6 +47,7 @@ class Listener:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+            await asyncio.sleep(0)  # the transport that was aborted is closed in the loop's next round
 
     async def _run(self) -> None:
         pause = RETRY_FIRST_S

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from proxy.store.postgres import Connection, Pool, statements
+from proxy.store.transactions import bounded
 
 # A record that Postgres will never take, however often it is sent; anything else may go away by itself.
 REJECTED: tuple[type[BaseException], ...] = (
@@ -17,7 +18,9 @@ REJECTED: tuple[type[BaseException], ...] = (
 )
 
 
-async def store(pool: Pool, payloads: Sequence[bytes], rollup_tags: Sequence[str] = ()) -> int:
+async def store(
+    pool: Pool, payloads: Sequence[bytes], rollup_tags: Sequence[str] = (), *, timeout_s: float = 30.0
+) -> int:
     """Store records, given as spool payloads, in one transaction with their rollups and what they settle.
 
     Returns how many were new; repeating it changes nothing. Raises one of REJECTED when a record among them is
@@ -25,7 +28,7 @@ async def store(pool: Pool, payloads: Sequence[bytes], rollup_tags: Sequence[str
     """
     named = statements("records")
     text = (b"[" + b",".join(payloads) + b"]").decode()
-    async with pool.acquire() as connection, connection.transaction():
+    async with bounded(pool, timeout_s) as connection:
         row = await connection.fetchrow(named["store_records"], text, list(rollup_tags))
         if row["inserted"]:
             await connection.execute(named["settle_records"], row["charges"], row["ids"])

@@ -228,3 +228,15 @@ def test_descriptors_do_not_pile_up(spool: Spool) -> None:
         spool.sync()
         spool.acknowledge(spool.read(10))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_died_while_it_was_made_or_removed_is_swept_away(spool: Spool) -> None:
+    root = spool.directory.parent
+    for name in (".old-1", ".new-2", ".new-3"):
+        (root / name).mkdir()
+        (root / name / "lock").touch()
+    now = os.stat(root).st_mtime
+    os.utime(root / ".new-2", (now - 3601, now - 3601))
+    assert spooldir.spools(root) == [spool.directory]
+    spooldir.sweep(root, now)
+    assert sorted(path.name for path in root.iterdir()) == [".new-3", "w1"]
