@@ -84,7 +84,7 @@ class TextMeter(Meter):
         meter = call.endpoint.meter
         listens = meter in {"transcription", "translation"} and status < 400
         self._tail: bytearray | None = bytearray() if listens and text else None
-        if listens:
+        if listens or (meter == "media" and status < 400):
             self._tally.unknown = True
         if meter == "speech" and status < 400:
             characters = call.hints.get("input_characters")

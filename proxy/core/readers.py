@@ -91,7 +91,7 @@ KEEP = frozenset(
         "session",
         "turn",
         "turn_id",
-        "usage_ratio",
+        "agent",
         "item",
         "event",
         "decision",
@@ -160,6 +160,13 @@ def read_nothing(tree: dict[str, Any], tally: Tally, hints: Hints) -> None:
     tally.usage = None
 
 
+def read_media(tree: dict[str, Any], tally: Tally, hints: Hints) -> None:
+    """A call whose sound and picture go past any proxy: what it will use can't be known here."""
+    del hints
+    _identity(tree, tally)
+    tally.unknown = True
+
+
 def _identity(tree: dict[str, Any], tally: Tally) -> None:
     tally.model = word(tree.get("model")) or tally.model
     tally.service_tier = word(tree.get("service_tier")) or tally.service_tier
@@ -186,6 +193,7 @@ BODIES: Mapping[str, Reader] = {
     "agents": read_turn,
     "videos": read_video,
     "containers": read_container,
+    "media": read_media,
     "generic": read_generic,
     "none": read_nothing,
 }

@@ -175,7 +175,8 @@ class UsageStripper(ChunkMeter):
                     return _without(event, found[0], place)
         if _is_added(event):
             self._drop_newline = event.endswith(b"\r")
-            return b"".join(_COMMENT.findall(event))
+            # Line ends before it belong to the event before it.
+            return event[: len(event) - len(event.lstrip(b"\r\n"))] + b"".join(_COMMENT.findall(event))
         return event
 
 

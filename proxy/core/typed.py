@@ -7,6 +7,8 @@ the start of an event is told by parsing it.
 
 from __future__ import annotations
 
+import orjson
+
 from proxy.core import readers_media
 from proxy.core.call import Call
 from proxy.core.readers_jobs import read_run, read_turn
@@ -61,6 +63,8 @@ class TypedMeter(StreamMeter):
         super().feed(data)
 
     def _event(self, event: bytes) -> None:
+        if event[0] in b"\r\n":
+            event = event.lstrip(b"\r\n")  # the LF of a CRLF whose CR ended the event before
         kind = _kind(event)
         if kind.endswith(b".delta"):
             if not kind.endswith(_AUDIO_DELTA):
@@ -84,6 +88,11 @@ class TypedMeter(StreamMeter):
         tally = self._tally
         if kind == "error" or (not kind and tree.get("error")):
             tally.error(tree.get("error") or tree.get("data") or tree)
+            return
+        if kind.endswith(".delta"):
+            text = tree.get("delta")
+            if isinstance(text, str) and not kind.endswith("audio.delta"):
+                tally.wrote(orjson.dumps(text)[1:-1])
             return
         meter = self._call.endpoint.meter
         if meter == "responses":
