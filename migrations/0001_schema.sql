@@ -235,7 +235,7 @@ create index audit_log_at on audit_log (at desc);
 -- Writers of keys, users, groups, quotas, plans and prices tell every worker at once; a periodic reload stands behind it.
 create function notify_changed() returns trigger language plpgsql as $$
 begin
-    perform pg_notify('openai_proxy_changed', tg_table_name);
+    perform pg_notify('openai_proxy_changed', coalesce(tg_argv[0], tg_table_name));
     return null;
 end
 $$;
@@ -246,4 +246,4 @@ create trigger quotas_changed after insert or update or delete on quotas for eac
 create trigger plans_changed after insert or update or delete on plans for each statement execute function notify_changed();
 create trigger prices_changed after insert or update or delete on prices for each statement execute function notify_changed();
 create trigger price_data_changed after insert or update or delete on price_data
-    for each statement execute function notify_changed();
+    for each statement execute function notify_changed('prices');

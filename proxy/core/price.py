@@ -16,6 +16,8 @@ from proxy.core.money import round_half_up
 from proxy.core.usage import Part, Usage
 
 __all__ = ["Cost", "Price", "PriceBook", "Quote", "Source", "ceiling_of", "compile_price", "cost_of"]
+OPENAI = "openai"
+DECISIONS_ENDPOINT = "/v1/decisions"
 DEFAULT_TIER = "default"
 QUOTES_MAX = 4096
 MODEL_CHARS_MAX = 256
@@ -50,6 +52,17 @@ class Quote:
     """None: nobody knows this model, or not in this tier."""
     starts: float
     ends: float
+
+
+def price_list_of(provider: str, endpoint: str) -> str:
+    """The provider whose prices an exchange goes by: "openai", and for decisions "openai-decisions", whose output is free.
+
+    `endpoint` is the route's template; a region stays: "openai-eu" is "openai-decisions-eu".
+    """
+    seller, dash, region = provider.partition("-")
+    if endpoint != DECISIONS_ENDPOINT or seller != OPENAI or region.startswith("decisions"):
+        return provider
+    return f"{OPENAI}-decisions{dash}{region}"
 
 
 Source: TypeAlias = Callable[[str, str, str, float], Quote]
@@ -105,6 +118,19 @@ class PriceBook:
             return UNKNOWN_COST
         nanousd = cost_of(price, usage)
         return UNKNOWN_COST if nanousd is None else Cost(nanousd, price.id)
+
+    def cache_saving(
+        self, provider: str, model: str | None, tier: str | None, cached_input_tokens: int, at: float
+    ) -> int | None:
+        """Nano-dollars that so many cached text tokens cost less than uncached ones would have; None: no price.
+
+        At the rates of short requests, so that sums over many records, whose lengths are not known, have an answer.
+        """
+        price = self.price(provider, model, tier, at)
+        if price is None or not price.has_tokens:
+            return None
+        saved = cached_input_tokens * (price.rates.text - price.rates.cached)
+        return (saved + price.divisor // 2) // price.divisor
 
     def ceiling(
         self,

@@ -74,12 +74,17 @@ class PriceSource:
         return self._sheet
 
     async def reload(self, pool: Any) -> bool:
-        """Take in what the database says now. False when it can't be reached: then nothing changes."""
+        """Take in what the database says now; the book stays when that is what it said before.
+
+        False when it can't be reached: then nothing changes.
+        """
         if self._fetch is None:
             return False
         stored = await self._fetch(pool, self._catalogue.version)
         if stored is None:
             return False
+        if (stored.local, stored.version) == self._seen:
+            return True
         catalogue = self._bundled
         if stored.version == self._catalogue.version:
             catalogue = self._catalogue
@@ -105,6 +110,7 @@ class PriceSource:
 
     def _use(self, stored: StoredPrices) -> None:
         # The database is given last: of two prices with the same start its own counts.
+        self._seen = (stored.local, stored.version)
         prices = [*self._configured, *stored.local]
         self._sheet = Sheet(self._catalogue, by_model(prices), self._uplift)
         self._book = PriceBook(self._sheet.quote)

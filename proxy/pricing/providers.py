@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 
-from proxy.pricing.supplement import OPENAI, REGIONS
+from proxy.core.price import DECISIONS_ENDPOINT, OPENAI, price_list_of
+from proxy.pricing.supplement import REGIONS
+
+__all__ = ["DECISIONS_ENDPOINT", "provider_of"]
 
 _OPENAI_HOST = "api.openai.com"
-DECISIONS_ENDPOINT = "/v1/decisions"
 # Hosts of providers that speak OpenAI's protocol, with the catalogue's ids for them.
 _HOSTS = (
     (re.compile(r"(api\.)?openrouter\.ai"), "openrouter"),
@@ -36,18 +38,13 @@ _HOSTS = (
 
 
 def provider_of(host: str, *, default: str = OPENAI, endpoint: str = "") -> str:
-    """The provider at a host name; `default` where nobody knows it. `endpoint` is the route's template.
-
-    OpenAI sells decisions by a list of their own, "openai-decisions": their output is free.
-    """
+    """The provider at a host name; `default` where nobody knows it. `endpoint` is the route's template: see price_list_of."""
     host = host.lower().rstrip(".")
-    suffix = "-decisions" if endpoint == DECISIONS_ENDPOINT else ""
-    if host == _OPENAI_HOST:
-        return OPENAI + suffix
     region, _, rest = host.partition(".")
-    if rest == _OPENAI_HOST and region in REGIONS:
-        return f"{OPENAI}{suffix}-{region}"
-    for pattern, provider in _HOSTS:
-        if pattern.fullmatch(host):
-            return provider
-    return default + suffix if default == OPENAI else default
+    if host == _OPENAI_HOST:
+        found = OPENAI
+    elif rest == _OPENAI_HOST and region in REGIONS:
+        found = f"{OPENAI}-{region}"
+    else:
+        found = next((provider for pattern, provider in _HOSTS if pattern.fullmatch(host)), default)
+    return price_list_of(found, endpoint)

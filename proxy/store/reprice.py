@@ -16,7 +16,7 @@ from uuid import UUID
 
 import orjson
 
-from proxy.core.price import PART_SEPARATOR, Cost, PriceBook
+from proxy.core.price import PART_SEPARATOR, Cost, PriceBook, price_list_of
 from proxy.core.usage import Usage
 from proxy.store import audit
 from proxy.store.postgres import RETRYABLE, Connection, Pool, statements
@@ -211,7 +211,11 @@ def _compute(rows: list[Row], book: PriceBook, report: Report) -> list[_Change]:
             continue
         model = row["served_model"] or row["requested_model"]
         cost = book.cost(
-            row["provider"], model, row["service_tier"], usage_of(row), row["started_at"].timestamp()
+            price_list_of(row["provider"], row["endpoint"]),
+            model,
+            row["service_tier"],
+            usage_of(row),
+            row["started_at"].timestamp(),
         )
         changed = (cost.nanousd, cost.price_id) != (row["cost_nanousd"], row["price_id"])
         report.add(model or "", row["cost_nanousd"], cost, changed=changed)

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from proxy.core.costs import compile_price
-from proxy.core.price import QUOTES_MAX, Cost, PriceBook, Quote
+from proxy.core.price import QUOTES_MAX, Cost, PriceBook, Quote, price_list_of
 from proxy.core.rates import parse_rates
 from proxy.core.usage import Part, Usage
 
@@ -139,3 +139,32 @@ def test_what_is_kept_is_bounded_whatever_clients_call_their_models(book, source
     assert book.price("openai", "m" * 257, None, 1.0) is None
     assert book.price("openai", "chat", "t" * 65, 1.0) is None
     assert len(source.asked) == 1
+
+
+def test_what_the_prompt_cache_saved_is_the_difference_of_two_rates():
+    rates = parse_rates(
+        {"input_tokens": {"0": "2", "9": "4"}, "cached_input_tokens": "0.5", "output_tokens": "1"}
+    )
+    price = compile_price("p", rates)
+    by_the_second = compile_price("s", parse_rates({"audio_seconds": "1"}))
+    quotes = {"chat": price, "speech": by_the_second, "nobody": None}
+    book = PriceBook(lambda provider, model, tier, at: Quote(quotes[model], -inf, inf))
+
+    assert book.cache_saving("openai", "chat", None, 1000, 1.0) == 1000 * 1_500
+    assert book.cache_saving("openai", "chat", None, 0, 1.0) == 0
+    assert book.cache_saving("openai", "speech", None, 1000, 1.0) is None
+    assert book.cache_saving("openai", "nobody", None, 1000, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "endpoint", "listed"),
+    [
+        ("openai", "/v1/decisions", "openai-decisions"),
+        ("openai-eu", "/v1/decisions", "openai-decisions-eu"),
+        ("openai-decisions", "/v1/decisions", "openai-decisions"),
+        ("openrouter", "/v1/decisions", "openrouter"),
+        ("openai", "/v1/responses", "openai"),
+    ],
+)
+def test_decisions_go_by_a_price_list_of_their_own(provider, endpoint, listed):
+    assert price_list_of(provider, endpoint) == listed

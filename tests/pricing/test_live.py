@@ -65,6 +65,16 @@ async def test_a_reload_brings_what_the_database_says_over_what_is_configured():
     assert fetch.known == ["genai-prices@0.2.3"]
 
 
+async def test_a_reload_that_brings_nothing_new_keeps_what_is_compiled():
+    source = PriceSource(fetch=Stored(StoredPrices((stored_price("gpt-4o-mini", "8"),))))
+    await source.reload("pool")
+    book = source.book
+
+    assert await source.reload("pool")
+
+    assert source.book is book
+
+
 async def test_when_the_database_is_away_the_book_stays():
     fetch = Stored(StoredPrices((stored_price("gpt-4o-mini", "8"),)))
     source = PriceSource(fetch=fetch)

@@ -122,7 +122,7 @@ async def test_every_worker_hears_of_a_changed_price(pool, database_url):
 
     async with asyncio.timeout(10):
         assert await heard.get() == "prices"
-        assert await heard.get() == "price_data"
+        assert await heard.get() == "prices"
     await listener.close()
 
 
