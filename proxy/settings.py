@@ -30,6 +30,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from proxy.core.currency import Currencies
+
 MIB = 2**20
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
 SECRETS = ("openai_api_key", "database_url", "admin_key", "admin_jwt_secret")
@@ -162,6 +164,12 @@ class Settings(BaseSettings):
         """Arguments, then the environment, then the TOML file."""
         del dotenv_settings, file_secret_settings
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @field_validator("currencies")
+    @classmethod
+    def _currencies(cls, value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        Currencies.parse(value)  # MoneyError is a ValueError that names what is wrong
+        return value
 
     @field_validator("upstream_url")
     @classmethod
