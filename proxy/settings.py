@@ -33,6 +33,7 @@ from pydantic_settings import (
 from proxy.core.currency import Currencies
 
 MIB = 2**20
+ADMIN_KEY_CHARS_MIN = 16
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
 SECRETS = ("openai_api_key", "database_url", "admin_key", "admin_jwt_secret")
 
@@ -187,6 +188,13 @@ class Settings(BaseSettings):
             value.endswith("ms") and number.isdigit() and int(number) > 0
         ):
             raise ValueError('must be "always", "never" or a number of milliseconds such as "50ms"')
+        return value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _admin_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and len(value.get_secret_value()) < ADMIN_KEY_CHARS_MIN:
+            raise ValueError(f"must have at least {ADMIN_KEY_CHARS_MIN} characters")
         return value
 
     @model_validator(mode="after")

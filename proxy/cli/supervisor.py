@@ -22,6 +22,7 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from proxy import metrics
 from proxy.cli import startup
@@ -31,6 +32,7 @@ from proxy.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 HEARTBEAT_TIMEOUT_S = 60
+EXIT_FAILED = 1
 FLUSH_ALLOWANCE_S = 10
 """Time after `drain_s` for writing the last records."""
 FIXED = ("host", "port", "data_dir", "database_url", "upstream_url", "demo", "tls_cert_file", "tls_key_file")
@@ -59,11 +61,10 @@ class Plan:
 
 
 class QuietLogger:
-    """gunicorn's logger interface over our log: its chatter at debug, its complaints as they are."""
+    """gunicorn's logger interface over our log: its news at debug, its complaints as they are."""
 
     def __init__(self, cfg: object) -> None:
         self.cfg = cfg
-        self.debug = log.debug
         self.info = log.debug
         self.warning = log.warning
         self.error = log.error
@@ -74,6 +75,9 @@ class QuietLogger:
     def setup(self, cfg: object) -> None:
         """Our own settings decide how; gunicorn asks for its configuration here."""
         self.cfg = cfg
+
+    def debug(self, *_: object, **__: object) -> None:
+        """Its own debugging, such as its whole configuration at each start, helps nobody here."""
 
     def access(self, *_: object) -> None:
         """No access log: there are records."""
@@ -139,6 +143,7 @@ class Supervisor(Arbiter):  # type: ignore[misc]
     def __init__(self, server: Server, sockets: list[socket.socket]) -> None:
         super().__init__(server)
         self.LISTENERS = sockets
+        self._halting = False
         self._metrics = metrics.Metrics(server.plan.metrics_dir, simulated=server.plan.simulated)
 
     def setup(self, app: Server) -> None:
@@ -164,6 +169,15 @@ class Supervisor(Arbiter):  # type: ignore[misc]
         self._metrics.workers.set((), len(self.WORKERS))
         self._metrics.flush()
         self.app.plan.tick()
+
+    def reap_workers(self) -> None:
+        """As gunicorn's. Only the first worker that can't start halts the server: gunicorn, halting, trips over a second."""
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if not self._halting:
+                self._halting = True
+                raise
 
     def worker_ended(self, pid: int) -> None:
         """Keep its counters."""
@@ -217,7 +231,7 @@ def run(plan: Plan, sockets: list[socket.socket]) -> int:
     try:
         Supervisor(Server(plan), sockets).run()
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
+        return EXIT_FAILED if end.code else 0
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # what follows is short and must not be torn
