@@ -19,13 +19,12 @@ from pydantic import BaseModel
 from proxy.admin import wire
 from proxy.admin.auth import Authenticator, database_away
 from proxy.admin.context import AdminContext
+from proxy.admin.faults import EXPECTED, our_fault, refusal_of
 from proxy.admin.route import Ask, Reply, Route, bad_request
 from proxy.core.address import Network, client_address
-from proxy.core.refusal import Refusal
 from proxy.store import audit, idempotency
-from proxy.store.conflicts import MissingError, TakenError
 from proxy.store.idempotency import Claim
-from proxy.store.postgres import TOO_SLOW, UNAVAILABLE, Connection
+from proxy.store.postgres import Connection
 from proxy.store.session import transaction
 
 log = logging.getLogger(__name__)
@@ -52,19 +51,15 @@ class Server:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
                 response = await self._serve(route, request)
-            except Refusal as refusal:
+            except EXPECTED as error:
+                refusal = refusal_of(error, route)
+                if refusal.status >= 500:
+                    log.warning("not answered", extra={"route": route.path, "error": repr(error)})
+                    self._context.metrics.database_failures.inc(("admin",))
                 response = wire.error_answer(refusal)
-            except (MissingError, TakenError, idempotency.ReusedError) as error:
-                response = wire.error_answer(_conflict(error, route))
-            except TOO_SLOW:
-                response = wire.error_answer(_too_slow())
-            except UNAVAILABLE as error:
-                log.warning("database unavailable", extra={"route": route.path, "error": repr(error)})
-                self._context.metrics.database_failures.inc(("admin",))
-                response = wire.error_answer(database_away())
             except Exception:
                 log.exception("a request to the control plane failed", extra={"route": route.path})
-                response = wire.error_answer(_fault())
+                response = wire.error_answer(our_fault())
             self._context.metrics.admin_requests.inc((route.path, f"{response.status // 100}xx"))
             return self.finish(request, response)
 
@@ -163,32 +158,3 @@ def _asked(ask: Ask) -> Mapping[str, Any] | None:
     if not isinstance(ask.query, BaseModel):
         return None
     return ask.query.model_dump(mode="json", exclude_unset=True)
-
-
-def _conflict(error: Exception, route: Route) -> Refusal:
-    if isinstance(error, MissingError):
-        said = f"{error}."[:1].upper() + f"{error}."[1:]
-        if f"{{{error.field}}}" in route.path or route.method == "GET":
-            return Refusal(404, "not_found", said, param=error.field, reason="not_found")
-        return bad_request(error.field, said, "not_found")
-    if isinstance(error, TakenError):
-        return Refusal(409, "already_exists", f"{error}."[:1].upper() + f"{error}."[1:], param=error.field)
-    return Refusal(
-        409,
-        "idempotency_key_reused",
-        "This Idempotency-Key was used for a different request.",
-        param="Idempotency-Key",
-    )
-
-
-def _too_slow() -> Refusal:
-    return Refusal(
-        503,
-        "report_too_slow",
-        "The report took too long. Ask for a shorter time or fewer filters.",
-        "server_error",
-    )
-
-
-def _fault() -> Refusal:
-    return Refusal(500, "internal_error", "The proxy failed to answer; its log says why.", "server_error")

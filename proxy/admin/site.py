@@ -16,13 +16,16 @@ from proxy.admin import (
     keys,
     me,
     plans,
+    profiles,
     quotas,
     records,
+    reports,
     stats,
     users,
     wire,
 )
 from proxy.admin.auth import Authenticator
+from proxy.admin.bulk import bulk_route
 from proxy.admin.context import AdminContext
 from proxy.admin.jwt import JWKS_BYTES_MAX, JwtVerifier
 from proxy.admin.openapi import document
@@ -42,7 +45,7 @@ Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def all_routes(settings: Settings) -> tuple[Route, ...]:
     """Every route of the control plane, in the order in which they are matched."""
-    return (
+    routes = (
         *health.routes(metrics_require_key=settings.metrics_require_key),
         *users.ROUTES,
         *groups.ROUTES,
@@ -53,8 +56,11 @@ def all_routes(settings: Settings) -> tuple[Route, ...]:
         *stats.ROUTES,
         *records.ROUTES,
         *audit_log.ROUTES,
+        *reports.ROUTES,
+        *profiles.ROUTES,
         *me.ROUTES,
     )
+    return (*routes, bulk_route(routes))
 
 
 def add_routes(app: web.Application, context: AdminContext) -> None:

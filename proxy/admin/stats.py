@@ -156,6 +156,16 @@ def dimension(named: str) -> tuple[Dimension, str | None]:
     return cast("Dimension", named), None
 
 
+_NOTHING: dict[str, Any] = dict.fromkeys(
+    (
+        "requests", "errors", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens",
+        "reasoning_tokens", "total_tokens", "cost_nanousd", "unpriced", "duration_ms", "ttfb_ms", "ttfb_count", "users",
+    ),
+    0,
+) | {"first_at": None, "last_at": None, "second": None}  # fmt: skip
+"""Sums of a user who was asked for by name and used nothing."""
+
+
 async def grouped(ask: Ask, asked: Question, query: RowsQuery, named: list[str]) -> GroupedView:
     """The page of rows that `query` asks for, by the dimensions named."""
     parts = [dimension(each) for each in named]
@@ -173,6 +183,11 @@ async def grouped(ask: Ask, asked: Question, query: RowsQuery, named: list[str])
         at_least=_least(sort, query.at_least, "at_least"),
     )
     rows, total = await stats.by(ask.connection, asked, grouping)
+    if named == ["user"] and query.page == 1 and query.at_least is None:
+        wanted = asked.filters.where.get("user", ())
+        idle = [user_id for user_id in wanted if user_id not in {row["first"] for row in rows}]
+        if total + len(idle) <= query.limit:
+            rows, total = [*rows, *(_NOTHING | {"first": user_id} for user_id in idle)], total + len(idle)
     return GroupedView(
         period=period_view(asked.period),
         group_by=named,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.core.keyrow import read_plan, read_quotas, subject_of, user_quotas
-from proxy.core.quota import Quota, QuotaStatus
+from proxy.core.quota import Quota, QuotaStatus, Scope
 from proxy.store import quotas_live
 from proxy.store.postgres import Connection, statements
 from proxy.store.rows import found
@@ -47,3 +47,10 @@ async def user_statuses(
     return await quotas_live.statuses(
         connection, [(quota, quota.scope_id or EVERYBODY) for quota in bound], now=now
     )
+
+
+async def own(connection: Connection, scope: Scope, scope_id: str, *, now: float) -> tuple[Quota, ...]:
+    """The quotas set for one key, group or end user itself."""
+    for row in await connection.fetch(_LIVE["live_quotas"], [subject_of(scope, scope_id)]):
+        return read_quotas(row["row"], now)
+    return ()

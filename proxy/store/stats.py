@@ -35,6 +35,10 @@ DETAIL = frozenset(
     {"end_user", "streamed", "finish_reason", "service_tier", "usage_source", "outcome", "failed"}
 )
 """Filters of what the hourly sums don't tell apart."""
+LATENCY_DETAIL = DETAIL | {"user", "key", "operation", "status", "active"}
+"""The same for the hourly histograms of latencies, which are by group, provider, model and endpoint."""
+OUTCOME_DETAIL = frozenset({"user", "key", "operation", "active", "end_user", "failed"})
+"""The same for the hourly counts of outcomes."""
 SEPARATOR = "\x1f"
 _SQL = statements("stats")
 
@@ -63,11 +67,13 @@ class Question:
     filters: Filters = field(default_factory=Filters)
     summed_tags: frozenset[str] = frozenset()
 
-    def parameters(self, *tags: str | None) -> tuple[Any, ...]:
-        """The parameters $1 to $5. `tags` are names of tags that are grouped by."""
+    def parameters(
+        self, *tags: str | None, detail: frozenset[str] = DETAIL, tags_summed: bool = True
+    ) -> tuple[Any, ...]:
+        """The parameters $1 to $5. `tags` are names of tags that are grouped by, `detail` what sums can't tell apart."""
         needed = {name for name in tags if name is not None} | set(self.filters.tags)
         start, end = self.period.start, self.period.end
-        if self.filters.where.keys() & DETAIL or needed - self.summed_tags:
+        if self.filters.where.keys() & detail or needed - (self.summed_tags if tags_summed else set()):
             hours = (end, end)
         else:
             hours = whole_hours(self.period, self.now)
@@ -120,6 +126,22 @@ async def users_seen(connection: Connection, question: Question) -> Row:
     """How many users were `active` in the period, of them `new` ones (nothing before it) and `returning` ones."""
     row: Row = await connection.fetchrow(_SQL["users_seen"], *question.parameters())
     return row
+
+
+async def latencies(connection: Connection, question: Question) -> dict[tuple[str, str], dict[int, int]]:
+    """Histograms by (model, "duration" or "ttfb"): bucket -> requests."""
+    parameters = question.parameters(detail=LATENCY_DETAIL, tags_summed=False)
+    found: dict[tuple[str, str], dict[int, int]] = {}
+    for row in await connection.fetch(_SQL["latencies"], *parameters):
+        found.setdefault((row["model"], row["measure"]), {})[row["bucket"]] = row["requests"]
+    return found
+
+
+async def outcomes(connection: Connection, question: Question) -> list[Row]:
+    """How exchanges ended: rows of model, status, outcome, error_code, finish_reason, service_tier, requests."""
+    parameters = question.parameters(detail=OUTCOME_DETAIL, tags_summed=False)
+    rows: list[Row] = await connection.fetch(_SQL["outcomes"], *parameters)
+    return rows
 
 
 async def names(

@@ -218,3 +218,66 @@ left join groups g on g.id = d.group_id
 where d.started_at >= $2::timestamptz and d.started_at < $3::timestamptz
 -- include: _detail_filters
 order by d.started_at, d.id;
+
+-- name: latencies
+-- Histograms of duration and time to first byte by model; see proxy/core/histogram.py. What was refused or lost took no time.
+select h.model, h.measure, h.bucket, sum(h.requests)::bigint as requests
+from (
+    select l.model, l.measure, l.bucket, l.requests
+    from usage_latency_hourly l
+    where l.hour >= $4::timestamptz and l.hour < $5::timestamptz
+      and ($1::jsonb ->> 'group' is null or l.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
+      and ($1::jsonb ->> 'provider' is null or l.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
+      and ($1::jsonb ->> 'model' is null or l.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+      and ($1::jsonb ->> 'endpoint' is null or l.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+    union all
+    select
+        left(coalesce(d.served_model, d.requested_model, ''), 200), took.measure,
+        ceil(ln(greatest(took.ms, 1)) / ln(1.1::float8))::smallint, 1
+    from usage_records d
+    cross join lateral (values ('duration', d.duration_ms), ('ttfb', d.ttfb_ms::bigint)) as took (measure, ms)
+    where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
+           or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
+      and d.voided_at is null
+      and took.ms is not null
+      and d.outcome not in ('refused', 'lost')
+-- include: _detail_filters
+) h
+group by 1, 2, 3
+having sum(h.requests) > 0;
+
+-- name: outcomes
+-- How exchanges ended, by model: status, outcome, error code, finish reason, tier.
+select
+    o.model, o.status, o.outcome, o.error_code, o.finish_reason, o.service_tier, sum(o.requests)::bigint as requests
+from (
+    select r.model, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.requests
+    from usage_outcomes_hourly r
+    where r.hour >= $4::timestamptz and r.hour < $5::timestamptz
+      and ($1::jsonb ->> 'group' is null or r.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
+      and ($1::jsonb ->> 'provider' is null or r.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
+      and ($1::jsonb ->> 'model' is null or r.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+      and ($1::jsonb ->> 'endpoint' is null or r.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+      and ($1::jsonb ->> 'status' is null
+           or r.status = any (string_to_array($1::jsonb ->> 'status', E'\x1f')::smallint[]))
+      and ($1::jsonb ->> 'streamed' is null or r.streamed = ($1::jsonb ->> 'streamed')::boolean)
+      and ($1::jsonb ->> 'outcome' is null or r.outcome = any (string_to_array($1::jsonb ->> 'outcome', E'\x1f')))
+      and ($1::jsonb ->> 'finish_reason' is null
+           or r.finish_reason = any (string_to_array($1::jsonb ->> 'finish_reason', E'\x1f')))
+      and ($1::jsonb ->> 'service_tier' is null
+           or r.service_tier = any (string_to_array($1::jsonb ->> 'service_tier', E'\x1f')))
+      and ($1::jsonb ->> 'usage_source' is null
+           or r.usage_source = any (string_to_array($1::jsonb ->> 'usage_source', E'\x1f')))
+    union all
+    select
+        left(coalesce(d.served_model, d.requested_model, ''), 200), d.status, d.outcome,
+        left(coalesce(d.error_code, ''), 128), left(coalesce(d.finish_reason, ''), 128),
+        left(coalesce(d.service_tier, ''), 128), 1
+    from usage_records d
+    where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
+           or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
+      and d.voided_at is null
+-- include: _detail_filters
+) o
+group by 1, 2, 3, 4, 5, 6
+having sum(o.requests) > 0;
