@@ -80,3 +80,58 @@ create function rollup_tags(tags jsonb, declared text[]) returns jsonb language 
     from jsonb_each_text(tags)
     where key = any (declared)
 $$;
+
+-- Every partition with its bounds; the default one has none.
+create view usage_partitions as
+select
+    child.relname::text as name,
+    (substring(pg_get_expr(child.relpartbound, child.oid) from $$FROM \('([^']+)'\)$$))::timestamptz as starts,
+    (substring(pg_get_expr(child.relpartbound, child.oid) from $$TO \('([^']+)'\)$$))::timestamptz as ends,
+    greatest(child.reltuples, 0)::bigint as rows_estimate,
+    pg_total_relation_size(child.oid) as bytes
+from pg_inherits
+join pg_class child on child.oid = pg_inherits.inhrelid
+where pg_inherits.inhparent = 'usage_records'::regclass;
+
+-- Monthly partitions of usage_records, made ahead of time by whoever comes first. Records that came before their
+-- partition lie in the default one and are moved. Locks are waited for briefly only: a long report may hold them, and
+-- everybody else would queue behind us; the caller tries again later. Returns false when the partition is there.
+create function make_usage_partition(month timestamptz) returns boolean language plpgsql as $$
+declare
+    first timestamptz := date_trunc('month', month, 'UTC');
+    next timestamptz := date_trunc('month', first + interval '32 days', 'UTC');
+    fresh text := 'usage_records_' || to_char(first at time zone 'UTC', 'YYYY_MM');
+begin
+    if exists (select from usage_partitions p where p.starts = first) then
+        return false;
+    end if;
+    perform set_config('lock_timeout', '3s', true);
+    perform pg_advisory_xact_lock(hashtextextended('openai_proxy_usage_partitions', 0));
+    -- once more: another worker may have made it while this one waited
+    if exists (select from usage_partitions p where p.starts = first) then
+        return false;
+    end if;
+    execute format('create table %I (like usage_records including all)', fresh);
+    lock table usage_records_default in access exclusive mode;
+    execute format(
+        'with moved as (delete from usage_records_default where started_at >= %L and started_at < %L returning *)'
+        ' insert into %I select * from moved', first, next, fresh
+    );
+    execute format('alter table usage_records attach partition %I for values from (%L) to (%L)', fresh, first, next);
+    return true;
+end
+$$;
+
+-- Drop a partition all of whose records began before `cutoff`; false when there is none of this name, or it is younger.
+create function drop_usage_partition(partition_name text, cutoff timestamptz) returns boolean language plpgsql as $$
+begin
+    perform set_config('lock_timeout', '3s', true);
+    perform pg_advisory_xact_lock(hashtextextended('openai_proxy_usage_partitions', 0));
+    perform from usage_partitions where name = partition_name and ends <= cutoff;
+    if not found then
+        return false;
+    end if;
+    execute format('drop table %I', partition_name);
+    return true;
+end
+$$;
