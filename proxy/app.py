@@ -31,6 +31,7 @@ from proxy.gateway.ledger import Ledger
 from proxy.gateway.quotas import CHANNEL as QUOTA_CHANNEL
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
+from proxy.gateway.upkeep import Upkeep
 from proxy.metrics import Metrics
 from proxy.pricing.live import PriceSource
 from proxy.settings import Settings
@@ -90,6 +91,7 @@ class Application:
         )
         self._prices = PriceSource.from_settings(settings, fetch_stored)
         self._recorder = Recorder(self._pool, settings, metrics)
+        self._upkeep = Upkeep(self._pool, settings)
         self._keyring = Keyring(
             self._pool,
             listen_url=listen_url,
@@ -112,6 +114,7 @@ class Application:
         self._build_control(settings, metrics)
         await self._keyring.start()
         await self._recorder.start()
+        self._upkeep.start()
         await self._quotas.start()
         self._listener.start()
         await self._admin.setup()
@@ -201,6 +204,7 @@ class Application:
             upstream.pool.close()
         for front in list(self._fronts):
             front.transport.close()
+        await self._upkeep.stop()
         await self._recorder.stop(FLUSH_WAIT_S)
         await self._quotas.stop()
         await self._listener.stop()
