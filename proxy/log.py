@@ -55,8 +55,15 @@ def configure(
     chosen = logging.getLevelNamesMapping()[level.upper()]
     root.setLevel(max(chosen, logging.WARNING))
     logging.getLogger("proxy").setLevel(chosen)
+    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a closed stderr must not turn each log line into a traceback
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """False for requests that are not HTTP: aiohttp logs a traceback of each, and anybody can send them. They get a 400."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__module__ != "aiohttp.http_exceptions"
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -11,6 +11,8 @@ that ends tells the exchange under way.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -260,10 +262,9 @@ class Front(asyncio.Protocol):
         self.exchange = None
         self.active = None
         self.closing = True
-        if framed:
-            self.transport.close()
-        else:
-            self.transport.abort()
+        if not framed:
+            _reset_on_close(self.transport)
+        self.transport.close()
 
     def answered(self, *, close: bool) -> None:
         """The active request's answer has been written in full."""
@@ -438,16 +439,21 @@ class Front(asyncio.Protocol):
         self._pass.malformed(refusal)
         self._started = False
         self._parser = httptools.HttpRequestParser(self)
-        self.closing = True
-        if self.exchange is None:
+        closed, self.closing = self.transport.is_closing() or self._lingered >= 0, True
+        reading = self._reading
+        broken = reading is not None and reading is self.active and not reading.complete
+        if closed:
+            return
+        if self.active is None or (broken and self.exchange is None):
             body = refusal.body()
             self.write(
                 b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
                 % (refusal.status, _REASONS[refusal.status], len(body), body)
             )
             self._close(unread=True)
-        elif self._reading is not None and self._reading is self.active:
+        elif broken:
             self.transport.abort()  # its body broke off; connection_lost tells the exchange
+        # else an answer is still due; the connection closes behind it
 
     # -- llhttp calls
 
@@ -490,6 +496,7 @@ class Front(asyncio.Protocol):
             started=self._pass.now(),
             started_us=self._pass.now_us(),
         )
+        _check_framing(request, parser.get_http_version())
         self._reading = request
         if not request.has_body:
             request.complete = True
@@ -541,6 +548,32 @@ class Front(asyncio.Protocol):
             self._pass.proceed(self, request)
 
 
+def _reset_on_close(transport: asyncio.Transport) -> None:
+    """Make the kernel end the connection with RST. uvloop's socket only has getters, hence the second object."""
+    named = transport.get_extra_info("socket")
+    if named is None or transport.is_closing():
+        return
+    sock = socket.socket(fileno=named.fileno())
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except OSError:
+        return
+    finally:
+        sock.detach()
+
+
+def _check_framing(request: Request, version: str) -> None:
+    """Refuse what llhttp accepts and we could not pass on as it was meant."""
+    if version not in {"1.0", "1.1"}:
+        raise Refusal(505, "invalid_http", "The request is not HTTP/1.1 or HTTP/1.0.", reason="malformed")
+    if request.chunked:
+        codings = [value.lower() for name, value in request.headers if name.lower() == b"transfer-encoding"]
+        if codings != [b"chunked"] or version == "1.0":  # RFC 9112, 6.1
+            raise Refusal(
+                501, "invalid_http", "The only transfer coding understood is chunked.", reason="malformed"
+            )
+
+
 _REASONS = {
     400: b"Bad Request",
     401: b"Unauthorized",
@@ -551,7 +584,9 @@ _REASONS = {
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
+    501: b"Not Implemented",
     502: b"Bad Gateway",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
 }

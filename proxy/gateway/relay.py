@@ -263,7 +263,9 @@ class Relay:
         self._strip = exchange.spliced
         # The client's framing is the upstream's, byte for byte, unless the body changes or the client can't read it.
         self._unframe = body.chunked and (request.http_1_0 or self._strip)
-        reframed = self._unframe or (self._strip and body.framed)
+        # Only a client that reads chunks can see that an answer until close was cut.
+        until_close = not body.framed and b"transfer-encoding" not in head.fields
+        reframed = self._unframe or (self._strip and body.framed) or until_close
         self._rechunk = reframed and not request.http_1_0 and not body.done
         if self._rechunk:
             added += b"transfer-encoding: chunked\r\n"
@@ -298,7 +300,7 @@ class Relay:
         else:
             if self._client_open:
                 exchange.bytes_out += len(content)
-                data = content if self._unframe else raw
+                data = content if self._unframe else chunk(raw) if self._rechunk else raw
                 if self._unsent:
                     data = self._unsent + data
                     self._unsent = b""
