@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from tests import openai_answers
@@ -52,6 +53,7 @@ __all__ = [
     "FakeUpstream",
     "Request",
     "Respond",
+    "Signal",
     "Step",
     "answer",
     "body_read",
@@ -66,14 +68,17 @@ __all__ = [
 
 
 class FakeUpstream:
-    """The server. Runs in the loop that calls `start`; `running` gives it a thread with a loop of its own."""
+    """The server. Runs in the loop that calls `start`; `running` gives it a thread with a loop of its own.
+
+    `buffer_bytes` bounds what its sockets and transports hold in each direction, so that backpressure shows soon.
+    """
 
     def __init__(
         self,
         respond: Respond = openai_answers.answer,
         *,
         tls: ssl.SSLContext | None = None,
-        write_buffer_bytes: int | None = None,
+        buffer_bytes: int | None = None,
     ) -> None:
         self.respond = respond
         self.port = 0
@@ -83,7 +88,7 @@ class FakeUpstream:
         self.cut_requests: list[Request] = []
         """Requests whose connection ended in the middle of their body."""
         self._tls = tls
-        self._write_buffer_bytes = write_buffer_bytes
+        self._buffer_bytes = buffer_bytes
         self._scripted: deque[Answer] = deque()
         self._arrivals: list[Signal] = []
         self._open: set[Connection] = set()
@@ -111,6 +116,11 @@ class FakeUpstream:
         self._arrival(number).wait()
         return self.requests[number - 1]
 
+    def on_body(self, request: Request, size: int, signal: Signal) -> None:
+        """Set the signal when `size` bytes of the request's body are here."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(request.notify, size, signal)
+
     def forget(self) -> None:
         """Begin anew for the next test: no requests, no scripts. Idle connections stay open, as a pool expects."""
         with self._lock:
@@ -121,10 +131,17 @@ class FakeUpstream:
             self.respond = openai_answers.answer
 
     def drop_connections(self) -> None:
-        """Close every open connection, idle or not, and return when they are gone."""
+        """Reset every open connection, idle or not, and return when they are gone."""
+        self._drop(lambda connection: True)
+
+    def drop_unfinished(self) -> None:
+        """Reset the connections whose script or request has not come to its end."""
+        self._drop(lambda connection: connection.busy)
+
+    def _drop(self, chosen: Callable[[Connection], bool]) -> None:
         with self._lock:
-            open_now = list(self._open)
-        for connection in open_now:
+            dropped = [connection for connection in self._open if chosen(connection)]
+        for connection in dropped:
             assert self._loop is not None
             self._loop.call_soon_threadsafe(connection.transport.abort)
             connection.lost.wait()
@@ -132,8 +149,14 @@ class FakeUpstream:
     async def start(self, port: int = 0) -> Self:
         """Listen on 127.0.0.1."""
         self._loop = asyncio.get_running_loop()
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._buffer_bytes is not None:  # accepted sockets inherit them
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer_bytes)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes)
+        listener.bind(("127.0.0.1", port))
         self._server = await self._loop.create_server(
-            lambda: Connection(self), "127.0.0.1", port, ssl=self._tls, backlog=1024
+            lambda: Connection(self), sock=listener, ssl=self._tls, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -155,10 +178,10 @@ class FakeUpstream:
         respond: Respond = openai_answers.answer,
         *,
         tls: ssl.SSLContext | None = None,
-        write_buffer_bytes: int | None = None,
+        buffer_bytes: int | None = None,
     ) -> Iterator[Self]:
         """The upstream in a thread of its own, for tests whose proxy is another process or whose client blocks."""
-        upstream = cls(respond, tls=tls, write_buffer_bytes=write_buffer_bytes)
+        upstream = cls(respond, tls=tls, buffer_bytes=buffer_bytes)
         with loop_thread("fake upstream") as run:
             run(upstream.start())
             try:
@@ -170,8 +193,8 @@ class FakeUpstream:
 
     def opened(self, connection: Connection) -> None:
         """Number it."""
-        if self._write_buffer_bytes is not None:
-            connection.transport.set_write_buffer_limits(self._write_buffer_bytes)
+        if self._buffer_bytes is not None:
+            connection.transport.set_write_buffer_limits(self._buffer_bytes)
         with self._lock:
             self.connections.append(connection)
             connection.number = len(self.connections)

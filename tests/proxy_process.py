@@ -16,6 +16,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -76,13 +77,20 @@ class ProxyProcess:
     """A running proxy. Made by `running`."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], port: int, directory: Path, database_url: str, workers: int
+        self,
+        process: subprocess.Popen[bytes],
+        port: int,
+        directory: Path,
+        database_url: str,
+        workers: int,
+        trust: ssl.SSLContext | None,
     ) -> None:
         self.port = port
         self.database_url = database_url
         self.workers = workers
         self.process = process
         self._directory = directory
+        self._trust = trust
 
     @classmethod
     @contextlib.contextmanager
@@ -94,14 +102,16 @@ class ProxyProcess:
         directory: Path,
         workers: int = 1,
         clean: bool = True,
+        trust: ssl.SSLContext | None = None,
         **settings: object,
     ) -> Iterator[Self]:
         """Start, wait for /readyz, and stop at the end of the block.
 
-        `settings` are names of settings in lower case. `clean=False`: the test expects errors in the log.
+        `settings` are names of settings in lower case. `clean=False`: the test expects errors in the log. `trust`: the
+        listener speaks TLS, and this verifies it.
         """
         environment = cls._environment(upstream_url, database_url, directory, workers, settings)
-        proxy = cls._start(environment, directory, database_url, workers)
+        proxy = cls._start(environment, directory, database_url, workers, trust)
         try:
             yield proxy
         except BaseException:
@@ -140,7 +150,14 @@ class ProxyProcess:
         return kept | named | own
 
     @classmethod
-    def _start(cls, environment: dict[str, str], directory: Path, database_url: str, workers: int) -> Self:
+    def _start(
+        cls,
+        environment: dict[str, str],
+        directory: Path,
+        database_url: str,
+        workers: int,
+        trust: ssl.SSLContext | None,
+    ) -> Self:
         for attempt in range(1, START_TRIES + 1):
             port = free_port()
             with (directory / "output").open("wb") as output:
@@ -152,7 +169,7 @@ class ProxyProcess:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-            proxy = cls(process, port, directory, database_url, workers)
+            proxy = cls(process, port, directory, database_url, workers, trust)
             try:
                 wait_until(proxy._is_ready, "/readyz")
             except AssertionError as error:
@@ -175,7 +192,7 @@ class ProxyProcess:
     @property
     def url(self) -> str:
         """Without a path."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self._trust else f"http://127.0.0.1:{self.port}"
 
     def request(
         self, method: str, path: str, body: Any = None, key: str | None = None, **headers: str
@@ -189,6 +206,10 @@ class ProxyProcess:
             data = json.dumps(body).encode()
             sent["content-type"] = "application/json"
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
+        if self._trust is not None:
+            connection = http.client.HTTPSConnection(
+                "localhost", self.port, timeout=DEADLINE_S, context=self._trust
+            )
         try:
             connection.request(method, path, data, sent)
             answer = connection.getresponse()
@@ -222,18 +243,18 @@ class ProxyProcess:
         self.wait_for_key(made["key"])
         return Person(user_id, made["id"], made["key"])
 
-    def wait_for_key(self, key: str, status: int = 200) -> None:
-        """Until `status` answers the key in every worker: each new connection may meet another one."""
+    def wait_for_key(self, key: str, *, accepted: bool = True) -> None:
+        """Until every worker accepts the key, or refuses it: each new connection may meet another worker."""
         needed = 1 if self.workers == 1 else 8 * self.workers
         in_a_row = 0
 
         def settled() -> bool:
             nonlocal in_a_row
-            reply = self.request("GET", "/v1/models", key=key, x_usage_operation=PROBE)
-            in_a_row = in_a_row + 1 if reply.status == status else 0
+            status = self.request("GET", "/v1/models", key=key, x_usage_operation=PROBE).status
+            in_a_row = in_a_row + 1 if (status != 401) is accepted else 0
             return in_a_row >= needed
 
-        wait_until(settled, f"status {status} for a key")
+        wait_until(settled, "a key that is " + ("accepted" if accepted else "refused"))
 
     # what it wrote
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import ssl
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from socket import SO_LINGER, SO_RCVBUF, SOL_SOCKET, socket
-from typing import Self
+from typing import Any, Self
 
 from tests.signals import DEADLINE_S
 from tests.wire import HEAD_BYTES_MAX, Body, Head
@@ -36,6 +37,10 @@ class RawAnswer:
     def status(self) -> int:
         """The answer's status code."""
         return self.head.status
+
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
 
     @property
     def digest(self) -> str:
@@ -81,6 +86,19 @@ class RawClient:
             async with asyncio.timeout(DEADLINE_S):
                 await self._writer.drain()
 
+    def takes_more(self) -> bool:
+        """Whether the kernel took all that was put so far."""
+        return self._writer.transport.get_write_buffer_size() == 0
+
+    def put(self, data: bytes) -> None:
+        """Write without waiting."""
+        self._writer.write(data)
+
+    async def turn(self) -> None:
+        """Let the event loop try the socket once more."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+
     def end(self) -> None:
         """Send our FIN and go on reading."""
         self._writer.write_eof()
@@ -103,9 +121,13 @@ class RawClient:
     async def answer(self, method: bytes = b"GET") -> RawAnswer:
         """The next final answer with its whole body; interim answers are kept in it."""
         started = await self.answer_head(method)
-        while not started.framing.done and not started.cut:
-            await self.more(started)
+        await self.rest(started)
         return started
+
+    async def rest(self, answer: RawAnswer) -> None:
+        """Wait for the answer's end, or for its connection's."""
+        while not answer.framing.done and not answer.cut:
+            await self.more(answer)
 
     async def answer_head(self, method: bytes = b"GET") -> RawAnswer:
         """The next final answer's head, and what of its body came with it."""
@@ -160,6 +182,16 @@ class RawClient:
     async def ended(self) -> bool:
         """Wait for the end of the connection; False when bytes come instead."""
         return not await self.some()
+
+    async def was_reset(self) -> bool:
+        """Wait for the end of the connection; whether it was a TCP reset."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while await self._reader.read(READ_BYTES):
+                    pass
+        except ConnectionResetError:
+            return True
+        return False
 
     def _take(self, answer: RawAnswer, data: bytes) -> None:
         payload, self._buffer = answer.framing.feed(self._buffer + data)

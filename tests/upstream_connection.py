@@ -34,9 +34,13 @@ class Request:
     """Sizes of the body's pieces as the socket delivered them."""
     framing: Body = field(default_factory=lambda: Body(0))
     """How the body was framed: chunk sizes, extensions, trailers."""
+    sent_bytes: int = 0
+    """How much of the answer was written so far."""
     complete: Signal = field(default_factory=lambda: Signal("the end of a request's body"))
+    settled: Signal = field(default_factory=lambda: Signal("the end of a request or of its connection"))
     answered: Signal = field(default_factory=lambda: Signal("the end of an answer's script"))
     _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
+    _awaited: list[tuple[int, Signal]] = field(default_factory=list)
 
     @property
     def method(self) -> bytes:
@@ -60,6 +64,15 @@ class Request:
             self.body_bytes += len(payload)
             self._hash.update(payload)
             self.body += payload[: max(0, KEPT_BODY_BYTES_MAX - len(self.body))]
+            for size, signal in self._awaited:
+                if self.body_bytes >= size:
+                    signal.set()
+
+    def notify(self, size: int, signal: Signal) -> None:
+        """Set the signal once `size` bytes of the body are here. Called in the upstream's loop."""
+        self._awaited.append((size, signal))
+        if self.body_bytes >= size:
+            signal.set()
 
 
 Step: TypeAlias = "bytes | Signal | Callable[[Connection], Awaitable[None]]"
@@ -111,15 +124,22 @@ class Connection(asyncio.Protocol):
         self.lost = Signal("the end of an upstream connection")
         self.ended = Signal("the half-close of an upstream connection")
         self.reset_by_peer = False
-        self.sent_bytes = 0
+        self.answering: Request | None = None
+        """Whose script is running."""
         self.tunnel: bytearray | None = None
         """What came through the tunnel, once there is one."""
         self._requests = 0
+        self._scripts = 0
         self._request: Request | None = None
         self._buffer = b""
         self._waiting: asyncio.Queue[tuple[Request, Answer | None]] = asyncio.Queue()
         self._writable = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """A request or its script is under way, or it has become a tunnel."""
+        return self._request is not None or self._scripts > 0 or self.tunnel is not None
 
     # what the event loop calls
 
@@ -157,6 +177,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reset_by_peer = isinstance(exc, ConnectionError)
+        if self._request is not None:
+            self._request.settled.set()
         if self._runner is not None:
             self._runner.cancel()
         self.book.closed(self)
@@ -187,11 +209,13 @@ class Connection(asyncio.Protocol):
         scripted = self.book.arrived(self._request)
         if scripted is not None and scripted.read is not None:
             self.transport.pause_reading()
+        self._scripts += 1
         self._waiting.put_nowait((self._request, scripted))
 
     def _finish(self) -> None:
         if self._request is not None and self._request.framing.done:
             self._request.complete.set()
+            self._request.settled.set()
             self._request = None
 
     # answering
@@ -205,10 +229,12 @@ class Connection(asyncio.Protocol):
                 steps = scripted.steps
             else:
                 steps = self.book.respond(request.method, request.target, bytes(request.body))
+            self.answering = request
             for step in steps:
                 await self.do(step)
             if scripted is not None and scripted.early:
                 await self._body_of(request, scripted)
+            self._scripts -= 1
             request.answered.set()
 
     async def _body_of(self, request: Request, scripted: Answer | None) -> None:
@@ -222,7 +248,8 @@ class Connection(asyncio.Protocol):
         if isinstance(step, Signal):
             await step.endless()
         elif isinstance(step, bytes):
-            self.sent_bytes += len(step)
+            if self.answering is not None:
+                self.answering.sent_bytes += len(step)
             self.transport.write(step)
             await self._writable.wait()
         else:
@@ -247,6 +274,7 @@ def flood(piece: bytes, count: int) -> Step:
     async def step(connection: Connection) -> None:
         for _ in range(count):
             await connection.do(piece)
+            await asyncio.sleep(0)  # the end of the connection is only seen when the loop turns
 
     return step
 
