@@ -22,9 +22,10 @@ from proxy.admin.site import build_app
 from proxy.core.ids import uuid7
 from proxy.gateway import upstreams
 from proxy.gateway.answers import Answers
+from proxy.gateway.clocks import Clocks
 from proxy.gateway.cors import Cors
 from proxy.gateway.front import Front
-from proxy.gateway.handler import Clocks, Handler
+from proxy.gateway.handler import Handler
 from proxy.gateway.keyring import CHANNEL as CHANGED_CHANNEL
 from proxy.gateway.keyring import Keyring
 from proxy.gateway.ledger import Ledger
@@ -129,19 +130,22 @@ class Application:
         def new_id(now_us: int) -> str:
             return uuid7(now_us, draw(64))
 
+        clocks = Clocks(loop.time, _now_us, new_id)
         cors = Cors(settings.cors, settings.cors_origins)
         self._ledger = Ledger(
-            now=loop.time,
+            clocks=clocks,
             quotas=self._quotas,
             recorder=self._recorder,
             prices=self._prices,
             metrics=metrics,
             default_output_tokens=settings.default_output_tokens,
         )
-        self._answers = Answers(now=loop.time, ledger=self._ledger, cors=cors, metrics=metrics)
+        self._answers = Answers(
+            now=loop.time, ledger=self._ledger, quotas=self._quotas, cors=cors, metrics=metrics
+        )
         self._handler = Handler(
             settings,
-            clocks=Clocks(loop.time, _now_us, new_id),
+            clocks=clocks,
             keyring=self._keyring,
             quotas=self._quotas,
             ledger=self._ledger,
@@ -192,7 +196,7 @@ class Application:
             front.close_when_idle()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + drain_s
-        while self._answers.relays and loop.time() < deadline:
+        while self._answers.relays and loop.time() < deadline:  # noqa: ASYNC110  many events, one slow loop
             await asyncio.sleep(STOP_POLL_S)
         for relay in list(self._answers.relays):
             relay.cancel()

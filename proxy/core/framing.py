@@ -21,7 +21,7 @@ _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?\r\
 _NOTED = re.compile(
     rb"\r\n(connection|keep-alive|proxy-connection|proxy-authenticate|proxy-authorization|te|trailer|transfer-encoding|"
     rb"upgrade|content-length|content-type|content-encoding|x-request-id|x-proxy-request-id|location|"
-    rb"access-control-allow-origin|x-quota-[a-z-]+)[ \t]*:[ \t]*([^\r\n]*)",
+    rb"access-control-allow-origin|sec-websocket-extensions|x-quota-[a-z-]+)[ \t]*:[ \t]*([^\r\n]*)",
     re.IGNORECASE,
 )
 # Hop-by-hop (RFC 9110, 7.6.1), and names that are ours to set. Transfer-Encoding and Trailer are dropped only where the
@@ -121,7 +121,7 @@ def parse_head(buffer: bytes) -> tuple[ResponseHead, int] | None:
         spans.append((line.start(), line.end(), name))
         if name not in fields:
             fields[name] = value
-        elif name == b"transfer-encoding" or name == b"connection":
+        elif name in {b"transfer-encoding", b"connection"}:
             fields[name] += b", " + value
         elif name == b"content-length" and value != fields[name]:
             raise FramingError("the answer has two different lengths")

@@ -22,7 +22,7 @@ HOP_BY_HOP = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
-    }  # fmt: skip
+    }
 )
 OURS = frozenset({b"x-usage-operation", b"x-usage-tags", b"x-usage-end-user", b"x-usage-user"})
 CREDENTIALS = frozenset({b"authorization", b"api-key"})
@@ -116,7 +116,7 @@ def request_head(
             named = _named_by_connection(headers)
             if named:
                 out[1:] = [line for line in out[1:] if line.partition(b":")[0].lower() not in named]
-        elif lower == b"openai-organization" or lower == b"openai-project":
+        elif lower in {b"openai-organization", b"openai-project"}:
             setting = policy.organization if lower == b"openai-organization" else policy.project
             if setting is None:
                 append(b"%b: %b\r\n" % (name, value))

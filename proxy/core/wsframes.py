@@ -78,6 +78,11 @@ class FrameReader:
         """A close frame went by."""
         self.failed = False
 
+    @property
+    def between_frames(self) -> bool:
+        """All of what came is whole frames, so that another one could follow."""
+        return self._left < 0 and not self._head and not self.failed
+
     def feed(self, data: bytes) -> list[Piece]:
         """The next bytes of the direction; returns the text that they hold. Never raises."""
         pieces: list[Piece] = []

@@ -283,6 +283,11 @@ class WsTap:
         """What came from the server was no WebSocket: nothing more is metered."""
         return self._server.reader.failed
 
+    @property
+    def between_frames(self) -> bool:
+        """The server's side stands between two frames."""
+        return self._server.reader.between_frames
+
     def feed(self, data: bytes, from_client: bool) -> list[Reading]:
         """Bytes that passed by; returns the readings of the responses that ended with them, in order."""
         side = self._client if from_client else self._server

@@ -12,7 +12,9 @@ from proxy.core.record import Outcome
 from proxy.gateway.cors import Cors
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.ledger import Ledger
+from proxy.gateway.quotas import Quotas
 from proxy.gateway.relay import Relay
+from proxy.gateway.tunnel import Tunnel
 from proxy.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -22,8 +24,11 @@ REQUEST_ID_MAX_CHARS = 200
 class Answers:
     """Meters every answer, and owns the exchanges under way. One per worker."""
 
-    def __init__(self, *, now: Callable[[], float], ledger: Ledger, cors: Cors, metrics: Metrics) -> None:
+    def __init__(
+        self, *, now: Callable[[], float], ledger: Ledger, quotas: Quotas, cors: Cors, metrics: Metrics
+    ) -> None:
         self.now = now
+        self._quotas = quotas
         self.relays: set[Relay] = set()
         """Exchanges under way."""
         self._ledger = ledger
@@ -51,8 +56,8 @@ class Answers:
                 strip_usage=exchange.spliced,
             )
             exchange.spliced = meter.strips
-        except Exception:
-            self._fault("open")
+        except Exception as error:  # noqa: BLE001  logged; never the client's
+            self._fault("open", error)
         if b"origin" in exchange.request.fields and b"access-control-allow-origin" not in fields:
             added += self._cors.lines(exchange.request)
         return added
@@ -63,9 +68,9 @@ class Answers:
         if meter is not None and content:
             try:
                 meter.feed(content)
-            except Exception:
+            except Exception as error:  # noqa: BLE001  logged; never the client's
                 exchange.meter = None
-                self._fault("feed")
+                self._fault("feed", error)
 
     def answer_strip(self, exchange: Exchange, content: bytes, *, last: bool) -> bytes:
         """A part of a spliced answer: meter it, and return what the client may see."""
@@ -73,22 +78,44 @@ class Answers:
         if meter is not None:
             try:
                 return meter.flush() if last else meter.feed_through(content)
-            except Exception:
+            except Exception as error:  # noqa: BLE001  logged; never the client's
                 exchange.meter = None
-                self._fault("strip")
+                self._fault("strip", error)
         return content
+
+    def open_tunnel(
+        self, exchange: Exchange, head: ResponseHead, end_client: Callable[[bytes], None]
+    ) -> None:
+        """The answer was 101: from now on frames pass."""
+        exchange.streamed = True
+        exchange.tunnel = Tunnel(
+            exchange,
+            head,
+            ledger=self._ledger,
+            quotas=self._quotas,
+            end_client=end_client,
+            keep_task=self.keep_task,
+        )
 
     def tunnelled(self, exchange: Exchange, data: bytes, *, from_client: bool) -> None:
         """Bytes that passed through a tunnel, in either direction."""
-        if not from_client:
+        if from_client:
+            exchange.request.received += len(data)
+        else:
             exchange.bytes_out += len(data)
+        if exchange.tunnel is not None:
+            try:
+                exchange.tunnel.feed(data, from_client=from_client)
+            except Exception as error:  # noqa: BLE001  logged; never the client's
+                exchange.tunnel = None
+                self._fault("tunnel", error)
 
     def end(self, exchange: Exchange, outcome: Outcome) -> None:
         """The exchange is over: settle and record."""
         try:
             self._ledger.end(exchange, outcome)
-        except Exception:
-            self._fault("record")
+        except Exception as error:  # noqa: BLE001  logged; never the client's
+            self._fault("record", error)
 
     def keep_task(self, task: asyncio.Task[None]) -> None:
         """Own a task until it is done."""
@@ -101,6 +128,6 @@ class Answers:
         for relay in [relay for relay in self.relays if relay.deadline and relay.deadline < now]:
             relay.expired()
 
-    def _fault(self, step: str) -> None:
-        log.exception("metering failed", extra={"step": step})
+    def _fault(self, step: str, error: Exception) -> None:
+        log.error("metering failed", extra={"step": step}, exc_info=error)
         self._metrics.metering_faults.inc((step,))

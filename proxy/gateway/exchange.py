@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from proxy.core.record import Outcome
     from proxy.core.shares import Reservation
     from proxy.gateway.request import Request
+    from proxy.gateway.tunnel import Tunnel
     from proxy.gateway.upstreams import Upstream
 
 
@@ -36,6 +37,7 @@ class Exchange:
         "status",
         "streamed",
         "ttfb",
+        "tunnel",
         "upstream",
         "upstream_request_id",
     )
@@ -62,6 +64,7 @@ class Exchange:
         """The status that the client was sent; 0: none."""
         self.streamed = False
         self.meter: Meter | None = None
+        self.tunnel: Tunnel | None = None
         self.bytes_out = 0
         self.upstream_request_id: str | None = None
         self.refusal: Refusal | None = None

@@ -107,9 +107,9 @@ class Front(asyncio.Protocol):
         "_header_list",
         "_inner",
         "_lingered",
-        "_paused",
         "_parser",
         "_pass",
+        "_paused",
         "_pumping",
         "_queue",
         "_reading",
@@ -146,7 +146,7 @@ class Front(asyncio.Protocol):
         self._paused = False
         self._tunnel = False
         self._lingered = -1
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.active: Request | None = None
         """The request whose answer is due next."""
         self.exchange: Exchanging | None = None
@@ -160,7 +160,7 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
         self._fronts.add(self)
         self.deadline = self._pass.now() + self._pass.head_timeout_s
@@ -355,7 +355,7 @@ class Front(asyncio.Protocol):
         self._inner.data_received(data)
 
     def _to_admin(self, data: bytes) -> None:
-        """aiohttp has the connection; take it back when it rests and a request for the data plane comes."""
+        """Aiohttp has the connection; take it back when it rests and a request for the data plane comes."""
         inner = self._inner
         assert inner is not None
         resting = (

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from proxy.core import splice
 from proxy.core.address import client_address, is_within, networks
@@ -24,6 +23,7 @@ from proxy.core.headers import request_head
 from proxy.core.refusal import Refusal, unavailable
 from proxy.core.shares import Need
 from proxy.gateway.answers import Answers
+from proxy.gateway.clocks import Clocks
 from proxy.gateway.cors import Cors
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
@@ -38,18 +38,6 @@ from proxy.settings import Settings
 
 log = logging.getLogger(__name__)
 OVERLOAD_RETRY_S = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """Time and chance, given so that tests own them."""
-
-    now: Callable[[], float]
-    """Monotonic seconds, cheap."""
-    now_us: Callable[[], int]
-    """Microseconds since 1970."""
-    new_id: Callable[[int], str]
-    """A record id for an exchange that starts at the given time."""
 
 
 class Handler:

@@ -6,7 +6,7 @@ Every admitted exchange ends here exactly once, whatever its end, and so does ev
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from proxy.core.estimate import estimate_usage
 from proxy.core.openline import OpenLine
@@ -16,12 +16,17 @@ from proxy.core.redact import redact
 from proxy.core.refusal import Refusal
 from proxy.core.shares import Need
 from proxy.core.usage import Reading, Usage
+from proxy.gateway.clocks import Clocks
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
 from proxy.metrics import Metrics
 from proxy.pricing.live import PriceSource
 from proxy.pricing.providers import DECISIONS_ENDPOINT, provider_of
+
+if TYPE_CHECKING:
+    from proxy.core.streams import Meter
+    from proxy.gateway.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
 _BROKEN: frozenset[Outcome] = frozenset({"client_gone", "upstream_cut", "upstream_timeout"})
@@ -42,14 +47,16 @@ class Ledger:
     def __init__(
         self,
         *,
-        now: Callable[[], float],
+        clocks: Clocks,
         quotas: Quotas,
         recorder: Recorder,
         prices: PriceSource,
         metrics: Metrics,
         default_output_tokens: int,
     ) -> None:
-        self._now = now
+        self._now = clocks.now
+        self.now_us = clocks.now_us
+        self._new_id = clocks.new_id
         self._quotas = quotas
         self._recorder = recorder
         self._prices = prices
@@ -137,11 +144,24 @@ class Ledger:
         exchange.ended = True
         if exchange.caller is None:
             return
-        reading = _NO_READING if exchange.meter is None else exchange.meter.finish(outcome in _WHOLE)
+        meter: Meter | Tunnel | None = exchange.meter
+        if exchange.tunnel is not None:
+            exchange.tunnel.end()
+            meter = exchange.tunnel
+        reading = _NO_READING if meter is None else meter.finish(outcome in _WHOLE)
         if outcome == "success" and reading.error_type is not None:
             outcome = "upstream_error"  # an error event in a stream that began with 200
         usage, source = self._usage(exchange, outcome, reading)
         self._record(exchange, outcome, reading, usage, source)
+
+    def response(self, exchange: Exchange, reading: Reading, outcome: Outcome = "success") -> None:
+        """A response on a WebSocket is over: a record of its own, a child of the connection's."""
+        if exchange.caller is None:
+            return
+        if outcome == "success" and reading.error_type is not None:
+            outcome = "upstream_error"
+        usage, source = self._usage(exchange, outcome, reading)
+        self._record(exchange, outcome, reading, usage, source, child=True)
 
     def _usage(self, exchange: Exchange, outcome: Outcome, reading: Reading) -> tuple[Usage, UsageSource]:
         """What was used, and how we know: reported where OpenAI said so, estimated where the answer ended without saying."""
@@ -183,7 +203,14 @@ class Ledger:
         )
 
     def _record(
-        self, exchange: Exchange, outcome: Outcome, reading: Reading, usage: Usage, source: UsageSource
+        self,
+        exchange: Exchange,
+        outcome: Outcome,
+        reading: Reading,
+        usage: Usage,
+        source: UsageSource,
+        *,
+        child: bool = False,
     ) -> None:
         now = self._now()
         call, caller, request, refusal = exchange.call, exchange.caller, exchange.request, exchange.refusal
@@ -207,9 +234,11 @@ class Ledger:
         if refusal is not None:
             error_type, error_code, error_message = refusal.type, refusal.code, refusal.message
         charges = self._settle(exchange, outcome, usage, cost_nanousd, known=source != "none")
+        started_us = self.now_us() if child else request.started_us
         record = UsageRecord(
-            id=exchange.id,
-            started_at_us=request.started_us,
+            id=self._new_id(started_us) if child else exchange.id,
+            parent_id=exchange.id if child else None,
+            started_at_us=started_us,
             key_id=caller.key_id,
             user_id=caller.user_id,
             group_id=caller.group_id,
@@ -228,7 +257,7 @@ class Ledger:
             error_code=error_code,
             error_message=redact(error_message)[:MESSAGE_CHARS_MAX] if error_message else None,
             finish_reason=reading.finish_reason,
-            service_tier=reading.service_tier,
+            service_tier=reading.service_tier or call.service_tier,
             usage=usage,
             usage_source=source,
             cost_nanousd=cost_nanousd,
@@ -236,10 +265,10 @@ class Ledger:
             object_id=reading.object_id,
             upstream_request_id=exchange.upstream_request_id,
             client_request_id=call.client_request_id,
-            ttfb_ms=round((exchange.ttfb - request.started) * 1000) if exchange.ttfb else None,
-            duration_ms=round((now - request.started) * 1000),
-            bytes_in=request.received,
-            bytes_out=exchange.bytes_out,
+            ttfb_ms=round((exchange.ttfb - request.started) * 1000) if exchange.ttfb and not child else None,
+            duration_ms=0 if child else round((now - request.started) * 1000),
+            bytes_in=0 if child else request.received,
+            bytes_out=0 if child else exchange.bytes_out,
             charges=charges,
         )
         self._recorder.record(record)
@@ -266,7 +295,7 @@ class Ledger:
             metrics.unknown_price.inc((model,))
         elif record.cost_nanousd:
             metrics.cost.inc((model,), record.cost_nanousd)
-        if exchange.forwarded:
+        if exchange.forwarded and record.parent_id is None:
             metrics.overhead_seconds.observe((), exchange.forwarded - exchange.request.started)
             metrics.upstream_seconds.observe((endpoint, model), now - exchange.forwarded)
             if exchange.ttfb:

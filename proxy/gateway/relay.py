@@ -49,6 +49,11 @@ class Ends(Protocol):
     def answer_strip(self, exchange: Exchange, content: bytes, *, last: bool) -> bytes:
         """A part of a spliced answer: meter it, and return what the client may see. Never raises."""
 
+    def open_tunnel(
+        self, exchange: Exchange, head: ResponseHead, end_client: Callable[[bytes], None]
+    ) -> None:
+        """The answer was 101. `end_client` sends last bytes to the client and closes both sides."""
+
     def tunnelled(self, exchange: Exchange, data: bytes, *, from_client: bool) -> None:
         """Bytes that passed through a tunnel. Never raises."""
 
@@ -213,7 +218,7 @@ class Relay:
                 connection.resume()
             return
         self._drop_upstream()
-        self._end("client_gone")
+        self._end("success" if self._tunnel else "client_gone")
 
     def client_writable(self, writable: bool) -> None:
         """Backpressure from the client reaches the upstream."""
@@ -284,7 +289,8 @@ class Relay:
 
     def upstream_body(self, raw: bytes, content: bytes) -> None:
         """Pass on, then look. A head waits for the body bytes that came with it: a write is a system call, and those are
-        two thirds of what forwarding costs. The last bytes wait for `upstream_end`, which follows at once."""
+        two thirds of what forwarding costs. The last bytes wait for `upstream_end`, which follows at once.
+        """
         exchange = self.exchange
         if self._strip:
             shown = self._ends.answer_strip(exchange, content, last=False) if content else b""
@@ -367,7 +373,8 @@ class Relay:
 
     def _may_repeat(self) -> bool:
         """A kept connection died without a byte of answer. A POST may have been served and billed, so it is repeated
-        only when it carries an Idempotency-Key (RFC 9110, 9.2.2)."""
+        only when it carries an Idempotency-Key (RFC 9110, 9.2.2).
+        """
         request = self.exchange.request
         return self._replayable and (request.method in _IDEMPOTENT or b"idempotency-key" in request.fields)
 
@@ -415,7 +422,17 @@ class Relay:
         self._front.write(
             head.render(added + b"connection: Upgrade\r\nupgrade: websocket\r\n", reframed=False)
         )
+        self._ends.open_tunnel(self.exchange, head, self._end_tunnel)
         self._front.tunnel()
+
+    def _end_tunnel(self, last: bytes) -> None:
+        """Close both sides of a tunnel, the client's with last words."""
+        self._drop_upstream()
+        self._end("success")
+        if self._client_open:
+            self._client_open = False
+            self._front.write(last)
+            self._front.transport.close()
 
     def _idle_deadline(self) -> float:
         return self._ends.now() + (self._limits.idle_s if self.exchange.ttfb else self._limits.first_byte_s)

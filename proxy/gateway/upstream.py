@@ -65,7 +65,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.listener: Listener | None = None
         self.served = 0
         """Exchanges carried before the present one."""
@@ -142,7 +142,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound the send buffer: beyond it the client is told to wait."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
 
     def data_received(self, data: bytes) -> None:
@@ -303,7 +303,7 @@ class Pool:
 
     async def dial(self) -> UpstreamConnection:
         """A new connection, not idle. Raises DialError."""
-        connection = cast(UpstreamConnection, await self._dialer.dial(lambda: UpstreamConnection(self)))
+        connection = cast("UpstreamConnection", await self._dialer.dial(lambda: UpstreamConnection(self)))
         self._all.add(connection)
         self._on_event("opened")
         return connection
