@@ -8,12 +8,11 @@ caller to try again later: repeating is always safe.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from proxy.gateway.jsonl import DailyLog
+from proxy.gateway.jsonl import DailyLog, append
 from proxy.metrics import Metrics
 from proxy.store import records
 from proxy.store.postgres import RETRYABLE, TOO_SLOW, UNAVAILABLE, Pool, PostgresError
@@ -118,13 +117,3 @@ class Flusher:
     def _log_daily(self, batch: Sequence[bytes], *, replayed: bool) -> None:
         if self._daily is not None:
             self._daily.write(batch, replayed=replayed)
-
-
-def append(path: Path, data: bytes, max_bytes: int) -> None:
-    """Add `data` to a file in one write, so that several processes may; nothing where it would exceed `max_bytes`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(descriptor).st_size + len(data) <= max_bytes:
-            os.write(descriptor, data)
-    finally:
-        os.close(descriptor)

@@ -6,11 +6,13 @@ record has one line; only a full disk leaves lines out (logged). Several workers
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from proxy.core.dailyline import daily_line
 from proxy.gateway.spooldir import sync_directory
 
 log = logging.getLogger(__name__)
+LOCK = ".jsonl.lock"
 _NAME = re.compile(r"^token_usage_(\d{4}-\d{2}-\d{2})\.jsonl$")
 
 
@@ -39,7 +42,7 @@ class DailyLog:
             path = self._directory / f"token_usage_{day}.jsonl"
             try:
                 known = _ids(path) if replayed else frozenset()
-                _append(path, b"".join(line for record_id, line in lines if record_id not in known))
+                append(path, b"".join(line for record_id, line in lines if record_id not in known))
             except OSError as error:
                 log.warning("the daily log can't be written", extra={"path": str(path), "error": str(error)})
 
@@ -58,25 +61,14 @@ class DailyLog:
         named = ((_NAME.match(path.name), path) for path in self._directory.iterdir())
         return sorted((match[1], path) for match, path in named if match is not None)
 
-    def erase_user(self, user_id: str) -> int:
-        """Rewrite every file without the lines of one user; returns how many went."""
 
-        def keep(line: bytes) -> bytes | None:
-            return None if orjson.loads(line).get("user_id") == user_id else line
-
-        return sum(rewrite_lines(path, keep) for _, path in self.files())
-
-
-def rewrite_lines(path: Path, change: Callable[[bytes], bytes | None]) -> int:
-    """Replace a file atomically by its lines as `change` leaves them (None: gone); returns how many differ. 0: untouched."""
-    changed = 0
-    kept: list[bytes] = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        after = change(line)
-        changed += after != line
-        if after is not None:
-            kept.append(after)
-    if changed:
+def without_user(path: Path, user_id: str) -> int:
+    """Rewrite a file of JSON lines without those of one user, atomically; returns how many went. Writers wait meanwhile."""
+    with _lock(path, fcntl.LOCK_EX):
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if user_id.encode() not in line or not _is_of(line, user_id)]
+        if len(kept) == len(lines):
+            return 0
         fresh = path.with_name(path.name + ".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -85,17 +77,38 @@ def rewrite_lines(path: Path, change: Callable[[bytes], bytes | None]) -> int:
             os.fsync(file.fileno())
         fresh.replace(path)
         sync_directory(path.parent)
-    return changed
+    return len(lines) - len(kept)
 
 
-def _append(path: Path, data: bytes) -> None:
-    if not data:
-        return
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _is_of(line: bytes, user_id: str) -> bool:
     try:
-        os.write(descriptor, data)
+        return bool(orjson.loads(line).get("user_id") == user_id)
+    except orjson.JSONDecodeError:  # half a line, cut by a full disk, with this id in it
+        return True
+
+
+@contextmanager
+def _lock(path: Path, kind: int) -> Iterator[None]:
+    """One lock for all files of a directory: rewriting replaces a file under its writers, who come back by its name."""
+    descriptor = os.open(path.with_name(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
     finally:
         os.close(descriptor)
+
+
+def append(path: Path, data: bytes, max_bytes: int | None = None) -> None:
+    """Add whole lines in one write, so that several processes may; nothing where the file would exceed `max_bytes`."""
+    if not data:
+        return
+    with _lock(path, fcntl.LOCK_SH):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if max_bytes is None or os.fstat(descriptor).st_size + len(data) <= max_bytes:
+                os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
 
 
 def _ids(path: Path) -> frozenset[str]:

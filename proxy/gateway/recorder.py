@@ -37,10 +37,15 @@ RETRY_MAX_S = 5.0
 UNSPOOLED_MAX = 20_000
 """Records held in memory while the disk takes none."""
 RETRY_AFTER_S = 5
+REST_S = 30.0
+"""Stored records leave the disk soon after this, so that nothing of a user who is erased stays there."""
 
 
 class Recorder:
     """One per worker. `open` and `record` belong to the pass; the rest runs in the background."""
+
+    write_through = False
+    """An exchange may be forwarded when `open` returns; see WriteThrough."""
 
     def __init__(self, pool: Pool, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
@@ -65,6 +70,7 @@ class Recorder:
             sync_each=policy == "always",
             sync_later=self._sync_s is not None,
         )
+        self._rotated_at = time.monotonic()
         self._leftover_bytes = 0
         self._unspooled: list[tuple[str, bytes]] = []
         self._disk_failing = False
@@ -92,6 +98,9 @@ class Recorder:
                 raise self._refusal("spool_unwritable") from None
         else:
             self._disk_failing = False
+
+    async def secured(self, exchange_id: str) -> None:
+        """Return when the exchange is noted, which it is."""
 
     def record(self, record: UsageRecord) -> None:
         """Take the record of an exchange that is over. Never raises: faults are logged and counted."""
@@ -218,6 +227,9 @@ class Recorder:
             await self._flusher.store(batch.payloads)
             self._settle_count(len(batch.payloads))
         self._spool.acknowledge(batch)
+        if self._spool.at_rest and time.monotonic() - self._rotated_at > REST_S:
+            self._spool.rotate()
+            self._rotated_at = time.monotonic()
 
     async def _flush_unspooled(self) -> None:
         while self._unspooled:

@@ -233,6 +233,17 @@ class Spool:
             if segment.waiting_bytes * 2 <= segment.size:
                 self._remove(segment)
 
+    @property
+    def at_rest(self) -> bool:
+        """Something lies here, and all of it is stored."""
+        return bool(self._current.size) and self._stored >= (self._current.number, self._current.size)
+
+    def rotate(self) -> None:
+        """At rest: begin a new segment, and let go of the one before."""
+        assert self.at_rest, "only what is stored can be let go"
+        self._add_segment()
+        self.acknowledge(self.read(1))
+
     def drop_oldest(self) -> int:
         """Give up the oldest segment with records that may not be stored; returns how many. 0: there is none."""
         segment = self._segments[self._stored[0]]

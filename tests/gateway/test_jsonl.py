@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import datetime as dt
 import stat
+import threading
 from pathlib import Path
 
 import orjson
 
 from proxy.core.spoolformat import encode_record
-from proxy.gateway.jsonl import DailyLog
+from proxy.gateway.jsonl import DailyLog, without_user
 from tests.exchanges import START_US, exchange_id, make_record
 
 DAY_US = 86_400_000_000
@@ -48,13 +49,38 @@ def test_old_files_go(tmp_path: Path) -> None:
     assert (tmp_path / "token_usage_notes.txt").exists()
 
 
-def test_a_users_lines_can_be_erased(tmp_path: Path) -> None:
+def test_a_users_lines_can_be_taken_out_of_a_file(tmp_path: Path) -> None:
     log = DailyLog(tmp_path)
-    log.write([encode_record(make_record(n, user_id=f"user_{n % 2}")) for n in range(4)], replayed=False)
-    assert log.erase_user("user_1") == 2
-    assert ids(log.files()[0][1]) == [exchange_id(0), exchange_id(2)]
-    assert log.erase_user("user_1") == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["token_usage_2025-10-09.jsonl"]
+    made = [make_record(n, user_id=f"user_{n % 2}") for n in range(4)]
+    # somebody else's record that only mentions the user stays
+    made.append(make_record(4, user_id="user_0", end_user="user_1"))
+    log.write([encode_record(record) for record in made], replayed=False)
+    path = log.files()[0][1]
+    with path.open("ab") as file:
+        file.write(b'{"user_id":"user_1","half a li')
+    assert without_user(path, "user_1") == 3
+    assert ids(path) == [exchange_id(0), exchange_id(2), exchange_id(4)]
+    assert without_user(path, "user_1") == 0
+
+
+def test_writers_and_a_rewrite_lose_nothing_to_each_other(tmp_path: Path) -> None:
+    log = DailyLog(tmp_path)
+    log.write([encode_record(make_record(0, user_id="user_gone"))], replayed=False)
+    path = log.files()[0][1]
+
+    def write() -> None:
+        for number in range(1, 301):
+            log.write([encode_record(make_record(number, user_id=f"user_{number % 2}"))], replayed=False)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    gone = 0
+    while writer.is_alive():
+        gone += without_user(path, "user_1")
+    writer.join()
+    gone += without_user(path, "user_1")
+    assert gone == 150
+    assert len(ids(path)) == 151
 
 
 def test_a_directory_that_is_not_there_raises_nothing(tmp_path: Path) -> None:

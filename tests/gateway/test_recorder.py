@@ -338,3 +338,19 @@ async def test_the_daily_log_has_one_line_for_each_record_also_after_a_replay(
         orjson.loads(line) for line in (tmp_path / "token_usage_2025-10-09.jsonl").read_bytes().splitlines()
     ]
     assert sorted(line["id"] for line in lines) == [exchange_id(number) for number in (1, 2, 3)]
+
+
+async def test_what_is_stored_does_not_stay_on_the_disk(
+    make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "REST_S", 0.05)
+    made = await make_recorder(spool_fsync="5ms")
+    exchange(made, 1)
+    made.open(make_open(2))
+    assert exchange_id(1).encode() in content(made._spool.directory)
+    await until(lambda: exchange_id(1).encode() not in content(made._spool.directory))
+    assert exchange_id(2).encode() in content(made._spool.directory)
+
+
+def content(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.glob("*.seg"))

@@ -115,6 +115,21 @@ def test_segments_are_removed_only_after_what_was_carried_over_is_synced(spool: 
     assert not spool.sync()
 
 
+def test_at_rest_everything_stored_can_be_let_go(spool: Spool) -> None:
+    spool.append_open("long", payload(-1))
+    spool.append_record("1", payload(1, 100))
+    batch = spool.read(10)
+    assert not spool.at_rest
+    spool.acknowledge(batch)
+    assert spool.at_rest
+    spool.rotate()
+    spool.sync()
+    assert on_disk(spool.directory) == [(OPEN, "-1")]
+    spool.append_record("2", payload(2))
+    assert not spool.at_rest
+    assert spool.read(10).payloads == [payload(2)]
+
+
 def test_a_full_disk_leaves_no_half_line(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.append_record("1", payload(1))
     write = os.write
