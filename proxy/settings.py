@@ -7,6 +7,7 @@ shows them all; a test fails when one is missing there or in docs/reference/sett
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -35,7 +36,17 @@ from proxy.core.currency import Currencies
 MIB = 2**20
 ADMIN_KEY_CHARS_MIN = 16
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
-SECRETS = ("openai_api_key", "database_url", "admin_key", "admin_jwt_secret")
+SECRETS = ("openai_api_key", "database_url", "database_listen_url", "admin_key", "admin_jwt_secret")
+LISTS = (
+    "upstreams",
+    "cors_origins",
+    "trusted_proxies",
+    "rollup_tags",
+    "currencies",
+    "prices",
+    "admin_cors_origins",
+)
+"""Settings that hold more than one value."""
 
 
 class SettingsError(Exception):
@@ -58,7 +69,14 @@ class UpstreamSettings(BaseModel):
 class Settings(BaseSettings):
     """Everything that can be set. Times in seconds, sizes in bytes, unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="PROXY_", extra="forbid", populate_by_name=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PROXY_",
+        env_ignore_empty=True,  # compose files pass on what is not set as an empty text
+        enable_decoding=False,  # _lists reads lists, with commas as people write them
+        extra="forbid",
+        populate_by_name=True,
+        frozen=True,
+    )
 
     # upstream
     openai_api_key: SecretStr = Field(
@@ -166,6 +184,19 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
+    @field_validator(*LISTS, mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        """From the environment: `a, b`, or JSON."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith(("[", "{")):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise ValueError("is no valid JSON") from None
+        return [part.strip() for part in value.split(",") if part.strip()]
+
     @field_validator("currencies")
     @classmethod
     def _currencies(cls, value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
@@ -230,13 +261,21 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
         )
         loaded: Settings = loader(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "settings"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SettingsError(f"setting {name}: {first['msg'].removeprefix('Value error, ')}{more}") from None
+        raise SettingsError(_explained(error, path)) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"config file {path}: {error}") from None
     return loaded
+
+
+def _explained(error: ValidationError, path: Path | None) -> str:
+    """One line: which setting, what is wrong with it, and how many more there are."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {name} in {path}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"setting {name}: {message}{more}" if name else f"{message}{more}"
 
 
 def _secrets_from_files(given: dict[str, Any]) -> dict[str, str]:

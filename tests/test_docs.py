@@ -1,0 +1,74 @@
+"""The reference says everything: each setting with its default, each metric, each command."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from typer.main import get_command
+
+from proxy.cli.main import LazyGroup, app
+from proxy.instruments import Counter
+from proxy.metrics import Metrics
+from proxy.settings import SECRETS, Settings
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """First cell, without its marks -> the other cells of each row of the page's tables."""
+    found: dict[str, list[str]] = {}
+    for line in (REFERENCE / page).read_text().splitlines():
+        if line.startswith("| `"):
+            name, *cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+            named = re.match(r"`([^`]+)`", name)[1]
+            assert named not in found, f"{page} names {named} twice"
+            found[named] = [name, *cells]
+    return found
+
+
+def shown_default(name: str) -> str:
+    value = Settings.model_fields[name].get_default(call_default_factory=True)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if value in (None, "", (), {}):
+        return "—"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{json.dumps(list(value))}`" if isinstance(value, tuple) else f"`{value}`"
+
+
+def test_every_setting_is_in_the_reference_with_its_default():
+    documented = rows("settings.md")
+    assert set(documented) == set(Settings.model_fields)
+    for name, (shown, default, meaning) in documented.items():
+        assert default == shown_default(name), name
+        assert ("◆" in shown) == (name in SECRETS), name
+        assert len(meaning) > 10, name
+
+
+def test_every_metric_is_in_the_reference():
+    documented = rows("metrics.md")
+    instruments = Metrics().instruments
+    names = {
+        f"{name}_total" if isinstance(each, Counter) else name: each for name, each in instruments.items()
+    }
+    assert set(documented) == set(names)
+    for name, (_, kind, labels, _) in documented.items():
+        assert kind == names[name].kind, name
+        assert tuple(re.findall(r"`(\w+)`", labels)) == names[name].labels, name
+
+
+def test_every_command_is_in_the_reference():
+    group = get_command(app)
+    assert isinstance(group, LazyGroup)
+    assert set(rows("commands.md")) == set(group.list_commands(None)), "see docs/reference/commands.md"
+
+
+@pytest.mark.parametrize("page", sorted(REFERENCE.parent.rglob("*.md")), ids=lambda path: path.stem)
+def test_links_between_pages_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page} links to {target}"
