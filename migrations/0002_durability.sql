@@ -135,3 +135,12 @@ begin
     return true;
 end
 $$;
+
+-- Users who were erased, for the servers to take out of their own files: daily logs and what was set aside. Whoever erases
+-- a user adds a row; each server remembers in its data dir how far it has read.
+create table erasures (
+    id      bigint generated always as identity primary key,
+    user_id text not null,
+    at      timestamptz not null default now()
+);
+create trigger erasures_changed after insert on erasures for each statement execute function notify_changed();

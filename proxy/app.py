@@ -46,6 +46,7 @@ BACKLOG = 4096
 STOP_POLL_S = 0.05
 PRICES_RELOAD_S = 300.0
 PRICES_TABLE = "prices"
+ERASURES_TABLE = "erasures"
 FLUSH_WAIT_S = 5.0
 """How long a stop waits for Postgres to take the last records; what it does not take stays in the spool."""
 
@@ -249,6 +250,8 @@ class Application:
             self._quotas.on_notify(channel, payload)
         elif payload == PRICES_TABLE:
             self._prices_changed.set()
+        elif payload == ERASURES_TABLE:
+            self._upkeep.hurry()
 
     async def _keep_prices(self) -> None:
         """Take in changed prices; a new day's prices and a lost notification are found by the periodic reload."""

@@ -44,6 +44,8 @@ CHANNEL = "openai_proxy_changed"
 COALESCE_S = 0.02
 """A burst of notifications is one refresh."""
 LAST_USED_EVERY_S = 30.0
+_OTHERS = frozenset({"prices", "erasures"})
+"""Tables whose changes are told on the same channel and concern no key."""
 _HINT = "You can ask whoever runs this proxy for a key."
 _ENDED = {
     "revoked": "The API key provided has been revoked.",
@@ -279,7 +281,7 @@ class Keyring:
             log.info("last use of keys not noted, tried again", extra={"error": repr(error)})
 
     def _notified(self, _channel: str, table: str) -> None:
-        if table != "prices":
+        if table not in _OTHERS:
             self._changed.set()
 
     def _reconnected(self) -> None:

@@ -7,10 +7,12 @@ line. Retention drops whole months of records, and files of the daily log, once 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from proxy.gateway.erasing import erase_from_files
 from proxy.gateway.jsonl import DailyLog
 from proxy.settings import Settings
 from proxy.store import keys_live, partitions
@@ -33,6 +35,11 @@ class Upkeep:
         self._settings = settings
         self._now = now
         self._task: asyncio.Task[None] | None = None
+        self._due = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Something is to be done now, e.g. a user was erased."""
+        self._due.set()
 
     def start(self) -> None:
         """Begin at once, in the background."""
@@ -58,6 +65,7 @@ class Upkeep:
                 log.info("records past their retention dropped", extra={"partition": each.name})
         await partitions.delete_strays(self._pool, cutoff)
         await keys_live.prune_changes(self._pool)
+        await erase_from_files(self._pool, self._settings.data_dir)
         pruned = DailyLog(self._settings.data_dir).prune(now.date(), self._settings.retention_jsonl_days)
         if pruned:
             log.info(
@@ -74,4 +82,7 @@ class Upkeep:
                 pause = RETRY_S
             except Exception:
                 log.exception("upkeep failed, tried again later")
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._due.wait()
+            self._due.clear()

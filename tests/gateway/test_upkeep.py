@@ -28,7 +28,7 @@ async def test_partitions_are_made_ahead_and_what_is_too_old_goes(pool: asyncpg.
     await upkeep.run_once()
     names = [each.name for each in await partitions.all_of(pool)]
     assert names == [f"usage_records_{month}" for month in ("2025_10", "2025_11", "2025_12", "2026_01")]
-    assert [path.name for path in tmp_path.iterdir()] == ["token_usage_2025-09-09.jsonl"]
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["token_usage_2025-09-09.jsonl"]
     assert await pool.fetchval("select count(*) from usage_records") == 1
     now[0] = dt.datetime(2025, 12, 12, 12, tzinfo=dt.UTC)
     await upkeep.run_once()
