@@ -38,7 +38,14 @@ class Metrics:
         self._directory = directory
         self._id = f"{os.getpid()}-{time.time_ns()}"
         self._written = b""
-        # the pass
+        self._declare_pass()
+        self._declare_quotas()
+        self._declare_recorder()
+        self._declare_process()
+        self.build_info.set((proxy.__version__,), 1)
+        self.simulated.set((), int(simulated))
+
+    def _declare_pass(self) -> None:
         self.requests = Counter(
             "requests", "Requests of known keys that ended.", ("endpoint", "model", "status_class", "outcome")
         )
@@ -68,19 +75,22 @@ class Metrics:
         self.overhead_seconds = Histogram(
             "overhead_seconds", "The proxy's own time before a request is forwarded.", bounds=OVERHEAD_S
         )
-        # upstream
         self.upstream_connections = Gauge("upstream_connections", "Connections to the upstream.", ("state",))
         self.upstream_opened = Counter("upstream_connections_opened", "Connections opened.")
         self.upstream_reused = Counter("upstream_connections_reused", "Exchanges on a kept connection.")
         self.upstream_failures = Counter("upstream_failures", "Exchanges that failed upstream.", ("reason",))
-        # quotas
+
+    def _declare_quotas(self) -> None:
         self.quota_grants = Counter("quota_grants", "Shares of quotas granted by Postgres.", ("outcome",))
         self.quota_recalls = Counter("quota_recalls", "Idle shares called back.", ("side",))
         self.quota_overage = Counter("quota_overage", "Use beyond its reservation.", ("unit",))
-        self.quota_soft_passed = Counter("quota_soft_passed", "Windows in which a soft limit was passed.", ("unit",))
+        self.quota_soft_passed = Counter(
+            "quota_soft_passed", "Windows in which a soft limit was passed.", ("unit",)
+        )
         self.quota_suspended = Gauge("quota_suspended", "1: a quota is not enforced now.", merge="max")
         self.quota_unenforced = Counter("quota_unenforced", "Admitted without a quota's check: no database.")
-        # recorder
+
+    def _declare_recorder(self) -> None:
         self.recorder_queue = Gauge("recorder_queue_records", "Records spooled and not yet in Postgres.")
         self.recorder_bytes = Gauge("recorder_spool_bytes", "Size of the spool.")
         self.recorder_written = Counter("recorder_records", "Records stored in Postgres.")
@@ -90,12 +100,13 @@ class Metrics:
         self.recorder_failures = Counter("recorder_flush_failures", "Flushes that failed and are retried.")
         self.recorder_dropped = Counter("recorder_dropped", "Records given up, by reason.", ("reason",))
         self.recorder_lost = Counter("recorder_lost", "Exchanges whose process died; estimated.")
-        # database, process
         self.database_round_trips = Counter("database_round_trips", "Round trips to Postgres.", ("purpose",))
         self.database_failures = Counter("database_failures", "Round trips that failed.", ("purpose",))
         self.database_seconds = Histogram(
             "database_seconds", "Time of round trips to Postgres.", ("purpose",), bounds=DATABASE_S
         )
+
+    def _declare_process(self) -> None:
         self.admin_requests = Counter(
             "admin_requests", "Requests of the control plane.", ("route", "status_class")
         )
@@ -106,8 +117,6 @@ class Metrics:
         self.resident_bytes = Gauge("resident_memory_bytes", "Resident memory.")
         self.build_info = Gauge("build_info", "1, with the version as a label.", ("version",), merge="max")
         self.simulated = Gauge("simulated", "1: answers come from the simulator.", merge="max")
-        self.build_info.set((proxy.__version__,), 1)
-        self.simulated.set((), int(simulated))
 
     @property
     def instruments(self) -> dict[str, Counter | Gauge | Histogram]:
