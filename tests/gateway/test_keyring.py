@@ -161,6 +161,10 @@ async def test_a_refresh_misses_nothing_whatever_the_order_of_commits(
     assert keyring.lookup(ANNA.encode(), NOW).key_id == "key_slow"
 
 
+def said(quotas: tuple[Quota, ...]) -> list[tuple[object, ...]]:
+    return [(each.id, each.scope, each.scope_id, each.unit, each.window, each.limit) for each in quotas]
+
+
 async def test_the_quotas_of_key_user_plan_group_and_everyone_bind_in_this_order(
     pool: asyncpg.Pool, make_keyring: Any
 ) -> None:
@@ -185,15 +189,15 @@ async def test_the_quotas_of_key_user_plan_group_and_everyone_bind_in_this_order
             *row,
         )
     keyring = await make_keyring()
-    assert keyring.lookup(ANNA.encode(), NOW).quotas == (
-        Quota("q_key", "key", "key_a", "tokens", "day", 40),
-        Quota("q_user", "user", "user_a", "tokens", "month", 30),
-        Quota("plan:plan_f:1", "user", "user_a", "cost", "month", 500_000_000),
-        Quota("q_each", "end_user", None, "tokens", "day", 50),
-        Quota("q_group", "group", "group_g", "tokens", "month", 20),
-        Quota("q_everyone", "everyone", None, "requests", "minute", 10),
-    )
-    assert keyring.end_user_quotas("42") == (Quota("q_42", "end_user", "42", "tokens", "day", 60),)
+    assert said(keyring.lookup(ANNA.encode(), NOW).quotas) == [
+        ("q_key", "key", "key_a", "tokens", "day", 40),
+        ("q_user", "user", "user_a", "tokens", "month", 30),
+        ("plan:plan_f:1", "user", "user_a", "cost", "month", 500_000_000),
+        ("q_each", "end_user", None, "tokens", "day", 50),
+        ("q_group", "group", "group_g", "tokens", "month", 20),
+        ("q_everyone", "everyone", None, "requests", "minute", 10),
+    ]
+    assert said(keyring.end_user_quotas("42")) == [("q_42", "end_user", "42", "tokens", "day", 60)]
     await pool.execute("delete from quotas where scope <> 'key'")
     await pool.execute("update plans set quotas = '[]'")
     await until(lambda: not keyring._callers)
