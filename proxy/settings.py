@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     upstream_connections_max: int = Field(default=10_000, ge=1)
     organization_header: str = "keep"
     project_header: str = "keep"
-    cors: Literal["pass", "answer"] = "answer"
+    cors: Literal["pass", "answer"] = "pass"
     cors_origins: tuple[str, ...] = ("*",)
 
     # listener
