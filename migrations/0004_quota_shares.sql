@@ -22,6 +22,10 @@ alter table quota_windows
 create index quota_windows_keep on quota_windows (keep_until);
 create index quota_windows_late on quota_windows (late_until) where late_until is not null;
 
+-- Of a soft quota: its limit is this many percent of what the subject used in an average window of the 28 days before, and
+-- limit_amount the least it can be.
+alter table quotas add column average_percent integer check (average_percent is null or (soft and average_percent > 0));
+
 create table quota_shares (
     id           bigint generated always as identity primary key,
     lease_id     bigint not null, -- no foreign key: a share outlives its lease until somebody takes it back

@@ -126,6 +126,8 @@ def _quota_of_row(row: dict[str, Any], now: float) -> Quota:
         operation=row.get("operation"),
         tag=_tag(row.get("tag")),
         soft=bool(row.get("soft")),
+        average_percent=row.get("average_percent"),
+        version=row.get("version") or 0.0,
     )
 
 
@@ -153,6 +155,8 @@ def read_plan(plan_id: str, text: str | bytes) -> tuple[Quota, ...]:
                 operation=entry.get("operation"),
                 tag=_tag(entry.get("tag")),
                 soft=bool(entry.get("soft")),
+                average_percent=entry.get("average_percent"),
+                version=entry.get("version") or 0.0,
             )
         )
     return tuple(quotas)

@@ -38,6 +38,10 @@ class Quota:
     """Of a soft quota: the limit is this many percent of what the subject used in an average window of the 28 days before;
     `limit` is the least it can be."""
 
+    version: float = 0.0
+    """Changes with every change of the rule. A limit that went up and down again is not the same limit as before: others may
+    have used the higher one."""
+
     @property
     def identity(self) -> tuple[Unit, WindowKind, str | None, str | None, tuple[str, str] | None]:
         """What a more particular rule must say too to stand in for this one."""

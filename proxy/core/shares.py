@@ -59,6 +59,7 @@ class Share:
         "returned",
         "spent",
         "spent_until",
+        "unsure",
         "until",
         "warned",
     )
@@ -89,6 +90,9 @@ class Share:
         """The ledger has counted what was used before this quota existed."""
         self.low = 0
         self.asked = False
+        """More was asked for in the background."""
+        self.unsure = False
+        """The ledger was asked, and its answer has not come: it may have given something."""
         self.idle = 0
         """Ticks since it was used last."""
         self.spent = math.inf
@@ -293,8 +297,8 @@ class Shares:
         return share
 
     def edit(self, share: Share, quota: Quota) -> None:
-        """The rule was changed. What was granted under a higher limit must be asked for again under the lower one."""
-        if quota.limit < share.limit:
+        """The rule was read anew. What was granted under another limit must be asked for again under this one."""
+        if quota.limit < share.limit or quota.version != share.quota.version:
             self.recall(share)
         share.outside += quota.limit - share.limit
         share.pool += quota.limit - share.limit
@@ -340,6 +344,8 @@ class Shares:
         asked = {id(ask.share) for ask in asks}
         asks += [Ask(share, 0, 0) for share in self.thirsty if id(share) not in asked and share.until > at]
         self.thirsty.clear()
+        for ask in asks:
+            ask.share.unsure = True
         return asks
 
     def grant(self, share: Share, grant: Grant) -> None:
@@ -354,7 +360,7 @@ class Shares:
         share.granted = grant.granted
         share.acknowledged = grant.returned
         share.opened = True
-        share.asked = False
+        share.asked = share.unsure = False
         if grant.limit is not None:
             share.limit = max(grant.limit, share.quota.limit)
         in_use = share.granted - share.returned - grant.share_settled
@@ -394,13 +400,32 @@ class Shares:
         else:
             share.acknowledged = max(share.acknowledged, returned.total)
 
+    def to_look_at(self) -> list[WindowKey]:
+        """Windows to be compared with the ledger: where something is held or may be, and soft ones in use."""
+        return [
+            share.key
+            for share in self.held.values()
+            if share.id or share.unsure or (share.quota.soft and share.idle == 0)
+        ]
+
+    def looked(self, keys: Iterable[WindowKey], seen: Iterable[Grant]) -> None:
+        """Take in how windows stand; those that were not seen have no row, so that nothing can have been given."""
+        missing = set(keys)
+        for grant in seen:
+            missing.discard(grant.key)
+            if (share := self.held.get(grant.key)) is not None:
+                self.grant(share, grant)
+        for key in missing:
+            if (share := self.held.get(key)) is not None:
+                share.unsure = False
+
     def tick(self, at: float, idle_ticks: int) -> None:
         """Now and then: give up what was not used for some ticks, and forget what is over."""
         for share in list(self.held.values()):
             share.idle += 1
             if at >= share.ends or share.idle > idle_ticks:
                 self.recall(share)
-                if share.id == 0 and share.reserved == 0:
+                if share.id == 0 and share.reserved == 0 and not share.unsure:
                     share.until = 0.0
                     del self.held[share.key]
 

@@ -204,11 +204,7 @@ class Clerk:
         self._tick_at = self._clock() + self._ttl_s / TICKS_PER_TTL
         await self._renew()
         at = self._wall() + self.offset
-        keys = [
-            key
-            for key, share in self._shares.held.items()
-            if share.id or (share.quota.soft and share.idle == 0)
-        ]
+        keys = self._shares.to_look_at()
         for first in range(0, len(keys), LOOK_MAX):
             await self._look(keys[first : first + LOOK_MAX])
         self._shares.tick(at, IDLE_TICKS)
@@ -221,8 +217,8 @@ class Clerk:
 
     async def _look(self, keys: Sequence[WindowKey]) -> None:
         lease = self._shares.lease
-        for grant in await self._trip(lambda connection: quotas_live.look(connection, lease, keys)):
-            self._take_in(grant)
+        seen = await self._trip(lambda connection: quotas_live.look(connection, lease, keys))
+        self._shares.looked(keys, seen)
 
     async def _renew(self) -> None:
         """Make the lease last, or take one. Sets the deadline and the clock offset."""

@@ -46,7 +46,13 @@ from groups
 where $1::text[] is null or id = any ($1);
 
 -- name: live_plans
-select id, quotas::text as row
+-- Each entry with its plan's version: a limit that was changed and changed back is not the same as before.
+select
+    id,
+    (
+        select coalesce(jsonb_agg(quota || jsonb_build_object('version', extract(epoch from updated_at)) order by n), '[]')
+        from jsonb_array_elements(quotas) with ordinality as entry (quota, n)
+    )::text as row
 from plans
 where $1::text[] is null or id = any ($1);
 
@@ -59,7 +65,8 @@ select
             'id', id, 'scope', scope, 'scope_id', scope_id, 'unit', unit, 'window', "window",
             'limit_amount', limit_amount, 'billing_day', billing_day, 'model', model, 'operation', operation,
             'tag', tag, 'soft', soft, 'raised_amount', raised_amount,
-            'raised_until', extract(epoch from raised_until)::float8
+            'raised_until', extract(epoch from raised_until)::float8,
+            'average_percent', average_percent, 'version', extract(epoch from updated_at)::float8
         ) order by id
     )::text as row
 from quotas
