@@ -21,11 +21,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
 
+from tests.processes import process_tree, status_bytes
 from tests.signals import DEADLINE_S
 
 ROOT = Path(__file__).parents[1]
@@ -231,7 +233,7 @@ class ProxyProcess:
     def person(
         self, name: str = "Ana", *, quotas: list[dict[str, str]] | None = None, **key_fields: Any
     ) -> Person:
-        """A new user, their quotas and a key that every worker accepts. Sends at least one request upstream."""
+        """A new user, their quotas and a key that every worker accepts. What that took is sent upstream and recorded."""
         user = self.admin("POST", "/admin/users", {"name": name})
         if quotas is not None:
             self.admin("PUT", f"/admin/users/{user['id']}/quotas", quotas)
@@ -240,27 +242,35 @@ class ProxyProcess:
     def key_of(self, user_id: str, **key_fields: Any) -> Person:
         """A further key of a user, accepted by every worker."""
         made = self.admin("POST", f"/admin/users/{user_id}/keys", {"name": "laptop", **key_fields})
-        self.wait_for_key(made["key"])
+        probes = self.wait_for_key(made["key"])
+        stored = "select count(*) from usage_records where key_id = $1"
+        wait_until(lambda: self.query(stored, made["id"])[0]["count"] == probes, "the records of the probes")
         return Person(user_id, made["id"], made["key"])
 
-    def wait_for_key(self, key: str, *, accepted: bool = True) -> None:
-        """Until every worker accepts the key, or refuses it: each new connection may meet another worker."""
+    def wait_for_key(self, key: str, *, accepted: bool = True) -> int:
+        """Until every worker accepts the key, or refuses it; how many requests passed meanwhile.
+
+        Each new connection may meet another worker, so several must agree.
+        """
         needed = 1 if self.workers == 1 else 8 * self.workers
-        in_a_row = 0
+        in_a_row = passed = 0
 
         def settled() -> bool:
-            nonlocal in_a_row
+            nonlocal in_a_row, passed
             status = self.request("GET", "/v1/models", key=key, x_usage_operation=PROBE).status
+            passed += status != 401
             in_a_row = in_a_row + 1 if (status != 401) is accepted else 0
             return in_a_row >= needed
 
         wait_until(settled, "a key that is " + ("accepted" if accepted else "refused"))
+        return passed
 
     # what it wrote
 
     def query(self, sql: str, *arguments: Any) -> list[dict[str, Any]]:
-        """Rows of the proxy's database. For tests without a running loop; others use `rows`."""
-        return asyncio.run(self.rows(sql, *arguments))
+        """`rows` for code that doesn't await, whether or not a loop runs in this thread."""
+        with ThreadPoolExecutor(1) as other:
+            return other.submit(lambda: asyncio.run(self.rows(sql, *arguments))).result()
 
     async def rows(self, sql: str, *arguments: Any) -> list[dict[str, Any]]:
         """Rows of the proxy's database."""
@@ -303,11 +313,11 @@ class ProxyProcess:
 
     def peak_bytes(self) -> int:
         """The highest resident memory since `forget_peak`, summed over the processes."""
-        return sum(_status_bytes(pid, "VmHWM") for pid in self.tree())
+        return sum(status_bytes(pid, "VmHWM") for pid in self.tree())
 
     def resident_bytes(self) -> int:
         """Resident memory now, summed over the processes."""
-        return sum(_status_bytes(pid, "VmRSS") for pid in self.tree())
+        return sum(status_bytes(pid, "VmRSS") for pid in self.tree())
 
     def stop(self, *, clean: bool = True) -> None:
         """SIGTERM; it must end by itself with code 0, leave no process behind and, when `clean`, no complaint."""
@@ -330,19 +340,3 @@ class ProxyProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
-
-
-def process_tree(root: int) -> list[int]:
-    """A process and its descendants, parents first. Linux."""
-    found = [root]
-    for pid in found:
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def _status_bytes(pid: int, name: str) -> int:
-    text = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0

@@ -7,7 +7,7 @@ import platform
 import re
 from pathlib import Path
 
-from tests.proxy_process import process_tree
+from tests.processes import process_tree
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
