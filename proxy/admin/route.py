@@ -49,6 +49,8 @@ class Ask:
     now: datetime
     request: web.Request
     path: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What every answer carries; for handlers that answer by themselves."""
     query: Any = None
     body: Any = None
     connection: Connection = None

@@ -66,13 +66,15 @@ class Server:
         return handle
 
     def finish(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-        """The headers that every answer carries."""
+        """The answer with the headers that every answer carries."""
         if not response.prepared:
-            response.headers["x-content-type-options"] = "nosniff"
-            if self._context.settings.demo_mode:
-                response.headers[wire.SIMULATED] = "true"
-            response.headers.update(self.cors(request))
+            response.headers.update(self.headers(request))
         return response
+
+    def headers(self, request: web.Request) -> dict[str, str]:
+        """The headers that every answer carries."""
+        simulated = {wire.SIMULATED: "true"} if self._context.settings.demo_mode else {}
+        return {"x-content-type-options": "nosniff", **simulated, **self.cors(request)}
 
     def cors(self, request: web.Request) -> dict[str, str]:
         """What a browser's script of an allowed origin needs to read the answer."""
@@ -102,6 +104,7 @@ class Server:
             now=self._context.now(),
             request=request,
             path=request.match_info,
+            headers=self.headers(request),
             query=wire.read_query(request.query, route.query),
             body=await wire.read_body(request, route.body) if route.body is not None else None,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from proxy.store.postgres import Connection, statements
 from proxy.store.rows import Row
 
 _SQL = statements("audit")
+EXPORT_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +52,18 @@ async def list_audit(
     where = (actor, action, subject, start, end)
     rows = await connection.fetch(_SQL["list"], *where, limit, offset)
     return rows, await connection.fetchval(_SQL["count"], *where)
+
+
+async def export_audit(
+    connection: Connection,
+    *,
+    actor: str | None = None,
+    action: str | None = None,
+    subject: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> AsyncIterator[list[Row]]:
+    """All entries, newest first, in batches, within the caller's transaction."""
+    cursor = await connection.cursor(_SQL["list"], actor, action, subject, start, end, None, 0)
+    while rows := await cursor.fetch(EXPORT_BATCH):
+        yield rows

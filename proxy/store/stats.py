@@ -6,7 +6,7 @@ part of an hour at either end, and filters in DETAIL) reads the records, within 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -40,6 +40,7 @@ LATENCY_DETAIL = DETAIL | {"user", "key", "operation", "status", "active"}
 OUTCOME_DETAIL = frozenset({"user", "key", "operation", "active", "end_user", "failed"})
 """The same for the hourly counts of outcomes."""
 SEPARATOR = "\x1f"
+SUMMARY_BATCH = 500
 _SQL = statements("stats")
 
 
@@ -120,6 +121,13 @@ async def by(connection: Connection, question: Question, grouping: Grouping) -> 
         grouping.at_least,
     )
     return rows, rows[0]["rows_total"] if rows else 0
+
+
+async def user_summaries(connection: Connection, question: Question) -> AsyncIterator[list[Row]]:
+    """Every user's sums with `user_name`, `user_email` and `group_name`, in batches, within the caller's transaction."""
+    cursor = await connection.cursor(_SQL["user_summaries"], *question.parameters())
+    while rows := await cursor.fetch(SUMMARY_BATCH):
+        yield rows
 
 
 async def users_seen(connection: Connection, question: Question) -> Row:

@@ -142,6 +142,22 @@ order by
     t.first, t.second
 limit $13 offset $14;
 
+-- name: user_summaries
+with
+-- include: _facts
+, summed as (
+    select
+        f.user_id as first,
+-- include: _sums
+    from facts f
+    group by 1
+)
+select s.*, u.name as user_name, u.email as user_email, g.name as group_name
+from summed s
+left join users u on u.id = s.first
+left join groups g on g.id = u.group_id
+order by s.cost_nanousd desc, s.first;
+
 -- name: users_seen
 -- Of the users with a request in the period: how many had none before it, and how many had.
 with
