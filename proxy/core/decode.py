@@ -25,33 +25,42 @@ class _Zlib:
     """gzip and deflate; deflate as zlib, or raw as some servers send it (RFC 9110, 8.4.1.2, note)."""
 
     def __init__(self, coding: str) -> None:
-        self._raw_tried = coding == "gzip"
         self._gzip = coding == "gzip"
-        self._decoder = zlib.decompressobj(31 if coding == "gzip" else 15)
-        self._started = False
+        self._decoder = zlib.decompressobj(31) if self._gzip else None
+        self._head = b""
+        self._members = 0
+        """Whole gzip members so far."""
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
+        decoder = self._decoder
+        if decoder is None:
+            data = self._head + data
+            if len(data) < 2:
+                self._head = data
+                return
+            wrapped = data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0  # RFC 1950, 2.2
+            decoder = self._decoder = zlib.decompressobj(15 if wrapped else -15)
         while data:
             try:
-                out = self._decoder.decompress(data, PIECE_BYTES_MAX)
+                out = decoder.decompress(data, PIECE_BYTES_MAX)
             except zlib.error:
-                if self._raw_tried or self._started:
+                if not self._members:
                     raise
-                self._raw_tried = True
-                self._decoder = zlib.decompressobj(-15)
-                continue
-            self._started = self._started or bool(out)
+                return  # padding after the last member
             if out:
                 yield out
-            data = self._decoder.unconsumed_tail
-            if self._decoder.eof:
-                data = self._decoder.unused_data
+            data = decoder.unconsumed_tail
+            if decoder.eof:
+                data = decoder.unused_data
                 if not self._gzip or not data:
                     return
-                self._decoder = zlib.decompressobj(31)
+                self._members += 1
+                decoder = self._decoder = zlib.decompressobj(31)
 
 
 class _Brotli:
+    """The library's limit on output is rounded up to its own blocks."""
+
     def __init__(self) -> None:
         self._decoder = brotli.Decompressor()
 

@@ -17,7 +17,7 @@ from proxy.core.usage import Reading
 
 __all__ = ["DECODED_BYTES_MAX", "Meter", "open_meter"]
 
-DECODED_BYTES_MAX = 2**30
+DECODED_BYTES_MAX = 2**28
 """A compressed answer is decoded up to this many bytes; a longer one is a bomb and says nothing more."""
 
 
@@ -61,7 +61,7 @@ def _stream(call: Call, *, keep_text: bool) -> Meter:
 
 
 class EncodedMeter(Meter):
-    """A compressed answer: the meter inside gets a decoded copy. What can't be decoded is not counted."""
+    """A compressed answer: the meter inside gets a decoded copy. An answer that can't be decoded says nothing."""
 
     __slots__ = ("_decoder", "_inside")
 
@@ -77,5 +77,7 @@ class EncodedMeter(Meter):
                 self._inside.feed(piece)
 
     def finish(self, complete: bool) -> Reading:
-        """What the meter inside read."""
-        return self._inside.finish(complete and self._decoder is not None and not self._decoder.failed)
+        """What the meter inside read; nothing where the coding broke, since how much came before depends on the cut."""
+        if self._decoder is None or self._decoder.failed:
+            return Reading()
+        return self._inside.finish(complete)

@@ -12,7 +12,7 @@ _CREDENTIAL = re.compile(
     r"\b(?:sk|rk|pk|sess|ek|eph|org-key)[-_][A-Za-z0-9_*.\-]{6,}"
     r"|\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?"
     r"|(?i:\bbearer\s+)[A-Za-z0-9._~+/=*\-]{6,}"
-    r"|(?i:\b(?:api[-_]?key|authorization|password|secret|token)\b[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]{6,}"
+    r"|(?i:\b(?:api[-_]?key|authorization|password|secret|token)\b[\"']?\s*[:=]\s*[\"']?(?:bearer\s+)?)[^\s\"',;&]{6,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
 

@@ -25,9 +25,9 @@ STRING_BYTES_MAX = 4_096
 _SCALAR_BYTES_MAX = 64
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING_BODY = re.compile(rb'[^"\\]*+')
+# The groups are bounded because the engine remembers each turn of them.
+_STRING_BODY = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+){0,256}', re.DOTALL)
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
-# The group is bounded because the engine remembers each turn of it.
 _BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+"[^"{}\[\]]*+){0,256}')
 _OPEN, _CLOSE = b"{[", b"}]"
 _VALUE, _NAME, _FIRST_NAME, _COLON, _AFTER, _FIRST_VALUE, _DONE, _BAD = range(8)

@@ -167,10 +167,10 @@ class FrameReader:
                 if self._text and out:
                     pieces.append(Piece(out, False))
                 if inflater.eof:
-                    # A message may end its stream (RFC 7692, 7.2.3.4); the next one starts anew.
+                    # A message may end its stream (RFC 7692, 7.2.3.4); what follows starts a new one.
+                    data = inflater.unused_data
                     inflater = self._inflater = _inflater(self._deflate)
                     assert inflater is not None
-                    data = b""
         except zlib.error:
             self.failed = True
 

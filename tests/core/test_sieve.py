@@ -1,0 +1,113 @@
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core import sieve
+from proxy.core.sieve import Sieve, reduce
+
+KEEP = frozenset({"a", "usage", "é", 'q"'})
+
+
+def kept(value: Any, depth: int = 0) -> Any:
+    """What the sieve promises: the value without the members whose names are not wanted."""
+    if isinstance(value, dict):
+        return {name: kept(inner) for name, inner in value.items() if name in KEEP}
+    if isinstance(value, list):
+        return [kept(inner) for inner in value]
+    return value
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=3) | st.sampled_from(sorted(KEEP)), inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+
+
+@given(
+    value=JSON,
+    style=st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:\r\n")]),
+    ascii_only=st.booleans(),
+    size=st.integers(1, 40),
+)
+def test_the_sieve_keeps_what_is_wanted_however_the_text_is_cut(
+    value: Any, style: tuple[str, str], ascii_only: bool, size: int
+) -> None:
+    text = json.dumps(value, separators=style, ensure_ascii=ascii_only).encode("utf-8", "replace")
+    made = Sieve(KEEP)
+    for at in range(0, len(text), size):
+        made.feed(text[at : at + size])
+    assert made.result() == kept(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b" ", b"{", b'{"a"', b'{"a":', b'{"a":1', b'{"a":1,', b'{"a":1,}', b"{,}", b"[1,]", b"[1 2]", b'{"a" 1}', b'{"a":}',
+     b"{a:1}", b'{"a":1]', b"[1}", b"]", b'"abc', b"tru", b'{"a":xyz}', b'{"a":"b" "c"}', b":", b'{"x":[}'],
+)  # fmt: skip
+def test_what_is_no_json_in_structure_gives_nothing(text: bytes) -> None:
+    assert reduce(text, KEEP) is None
+
+
+def test_what_a_strict_parser_rejects_is_read_where_its_structure_is_clear() -> None:
+    assert reduce(b'{"a":NaN,"x":"\xff","usage":{"a":"\\ud800"}}', KEEP) == {
+        "a": None,
+        "usage": {"a": "\ud800"},
+    }
+
+
+def test_the_last_of_two_members_of_one_name_counts() -> None:
+    assert reduce(b'{"a":1,"a":2}', KEEP) == {"a": 2}
+
+
+def test_names_may_be_escaped() -> None:
+    assert reduce(rb'{"\u0061":1,"q\"":2,"\u00e9":3,"b\\":4}', KEEP) == {"a": 1, 'q"': 2, "é": 3}
+
+
+def test_strings_and_lists_that_are_too_long_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reduce(b'{"a":"' + b"x" * 4097 + b'","usage":1}', KEEP) == {"a": "", "usage": 1}
+    monkeypatch.setattr(sieve, "ITEMS_MAX", 3)
+    assert reduce(b'{"a":[1,2,[],{"a":1},5],"usage":1}', KEEP) == {"a": [1, 2, []], "usage": 1}
+
+
+def test_depth_has_a_limit_but_what_follows_is_read() -> None:
+    deep = b'{"a":' * 70 + b"1" + b"}" * 70
+    assert reduce(b'{"a":' + deep + b',"usage":7}', KEEP)["usage"] == 7  # type: ignore[index]
+    assert reduce(b"[" * 100_000 + b"]" * 100_000, KEEP) is not None
+
+
+def test_memory_stays_small_whatever_passes_through() -> None:
+    piece = b'{"embedding":[' + b"0.0123456," * 50_000 + b'1],"b64":"' + b"A" * 2**20 + b'"},'
+    made = Sieve(KEEP)
+    tracemalloc.start()
+    made.feed(b'{"data":[')
+    for _ in range(40):
+        made.feed(piece)
+    made.feed(b'{}],"usage":{"a":5}}')
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.result() == {"usage": {"a": 5}}
+    assert peak < 2**20
+
+
+@given(
+    st.lists(
+        st.binary(max_size=30) | st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b'"a":'])
+    )
+)
+def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
+    made = Sieve(KEEP)
+    for piece in pieces:
+        made.feed(piece)
+    assert made.result() == reduce(b"".join(pieces), KEEP)
