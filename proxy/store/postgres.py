@@ -35,6 +35,8 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 # A statement ran into its own timeout: waiting would not mend it. Also one of UNAVAILABLE, so ask for this first.
 TOO_SLOW: type[BaseException] = asyncpg.QueryCanceledError
 RETRYABLE: tuple[type[BaseException], ...] = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# The server became a standby: another connection may lead to the new primary.
+READ_ONLY: type[BaseException] = asyncpg.ReadOnlySQLTransactionError
 # Nothing that waiting would mend.
 MISCONFIGURED: tuple[type[BaseException], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,

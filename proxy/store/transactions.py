@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from proxy.store.postgres import UNAVAILABLE, Connection, Pool, PostgresError
+from proxy.store.postgres import READ_ONLY, UNAVAILABLE, Connection, Pool, PostgresError
 
 
 @asynccontextmanager
@@ -26,6 +26,9 @@ async def bounded(
                 await transaction.start()
                 yield connection
                 await transaction.commit()
+        except READ_ONLY:
+            connection.terminate()  # after a failover this one leads to a standby; the next is made anew
+            raise
         except PostgresError:
             with contextlib.suppress(PostgresError, *UNAVAILABLE):
                 await transaction.rollback()
