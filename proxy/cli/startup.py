@@ -102,9 +102,11 @@ def prepare_database(url: str, settings: Settings, *, embedded: bool) -> FirstSt
         raise CommandError(f"database: {error}") from None
     except postgres.MISCONFIGURED as error:
         raise CommandError(f"database {described(url)}: {error}") from None
+    except ValueError as error:  # no URL of a database; asyncpg counts it among what may pass
+        raise CommandError(f"setting database_url: {error}") from None
     except postgres.UNAVAILABLE:
         return None
-    except (postgres.PostgresError, ValueError) as error:
+    except postgres.PostgresError as error:
         raise CommandError(f"database {described(url)}: {error}") from None
 
 
