@@ -1,10 +1,10 @@
 """The spool's lines: `crc32 kind json` and a newline. Cut or damaged anywhere, what is whole is read and nothing is invented.
 
-    1c291ca3 R {"id":"0190…","started_at_us":1760000000000000,…}
+    1c291ca3 R ["0190…",null,1760000000000000,…]
 
-The checksum covers kind and JSON. `O` opens an exchange, `R` is a record. Payloads are JSON objects whose names are the
-columns of the store's `store_records`, nothing where nothing was said; they reach Postgres as they are, so a line
-written by an older version is read by a newer one.
+The checksum covers kind and JSON. `O` opens an exchange, `R` is a record. Their JSON is the values of OPEN_FIELDS or
+RECORD_FIELDS in that order, and records reach Postgres as they are. Fields are only ever added at the end, so that a line
+written by another version is read rightly: what it does not have is null, what it has more is not looked at.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from dataclasses import fields as fields_of
-from itertools import compress
 from operator import attrgetter
 from typing import Any, Final
 
@@ -21,7 +19,6 @@ import orjson
 
 from proxy.core.openline import OpenLine
 from proxy.core.record import UsageRecord
-from proxy.core.usage import Usage
 
 OPEN: Final = b"O"
 RECORD: Final = b"R"
@@ -30,19 +27,74 @@ STRING_CUT_CHARS = 1_000
 """Strings of a payload that would exceed LINE_MAX_BYTES are cut to this."""
 BIGINT_MAX = 2**63 - 1
 _HEAD_BYTES = 11  # "1c291ca3 R "
-_OPEN_FIELDS: Final = tuple(
-    field.name for field in fields_of(OpenLine) if field.name not in {"model", "cost_nanousd", "charges"}
+OPEN_FIELDS: Final = (
+    *(
+        "id",
+        "started_at_us",
+        "key_id",
+        "user_id",
+        "group_id",
+        "provider",
+        "endpoint",
+        "method",
+        "requested_model",
+    ),
+    *(
+        "operation",
+        "tags",
+        "end_user",
+        "streamed",
+        "input_tokens",
+        "output_tokens",
+        "cost_nanousd",
+        "charges",
+    ),
 )
-_RECORD_FIELDS: Final = tuple(
-    field.name
-    for field in fields_of(UsageRecord)
-    if field.name not in {"usage", "cost_nanousd", "ttfb_ms", "charges"}
+RECORD_FIELDS: Final = (
+    *("id", "parent_id", "started_at_us", "key_id", "user_id", "group_id", "provider", "endpoint", "method"),
+    *("requested_model", "served_model", "operation", "tags", "end_user", "streamed", "status", "outcome"),
+    *(
+        "error_type",
+        "error_code",
+        "error_message",
+        "finish_reason",
+        "service_tier",
+        "usage_source",
+        "cost_nanousd",
+    ),
+    *(
+        "price_id",
+        "object_id",
+        "upstream_request_id",
+        "client_request_id",
+        "ttfb_ms",
+        "duration_ms",
+        "bytes_in",
+    ),
+    *(
+        "bytes_out",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "cached_input_tokens",
+        "cache_write_tokens",
+    ),
+    *("cache_write_12h_tokens", "input_audio_tokens", "cached_audio_tokens", "input_image_tokens"),
+    *(
+        "cached_image_tokens",
+        "reasoning_tokens",
+        "output_audio_tokens",
+        "output_image_tokens",
+        "units",
+        "charges",
+    ),
 )
-_USAGE_FIELDS: Final = tuple(field.name for field in fields_of(Usage) if field.name != "units")
-_ALL_FIELDS: Final = _RECORD_FIELDS + _USAGE_FIELDS
-_open_values: Final = attrgetter(*_OPEN_FIELDS)
-_record_values: Final = attrgetter(*_RECORD_FIELDS)
-_usage_values: Final = attrgetter(*_USAGE_FIELDS)
+"""As the store's `store_records` counts them. `units` is an object, a charge [quota_id, window_start, scope_id, amount,
+share_id, held]."""
+_USAGE_AT = RECORD_FIELDS.index("input_tokens")
+_open_values: Final = attrgetter(*(name.removeprefix("requested_") for name in OPEN_FIELDS[:-1]))
+_record_values: Final = attrgetter(*RECORD_FIELDS[:_USAGE_AT])
+_usage_values: Final = attrgetter(*RECORD_FIELDS[_USAGE_AT:-2])
 _charge_values: Final = attrgetter("quota_id", "window_start", "scope_id", "amount", "share_id", "held")
 
 
@@ -87,57 +139,49 @@ def scan(data: bytes, records_max: int | None = None) -> Scan:
 
 def encode_open(line: OpenLine) -> bytes:
     """The payload of an open line. Hot path."""
-    values = _open_values(line)
-    fields = dict(compress(zip(_OPEN_FIELDS, values, strict=True), values))
-    if line.model is not None:
-        fields["requested_model"] = line.model
-    if line.cost_nanousd is not None:
-        fields["cost_nanousd"] = line.cost_nanousd
-    if line.charges:
-        fields["charges"] = list(map(_charge_values, line.charges))
-    return _dump(fields)
+    charges = line.charges
+    return _dump((*_open_values(line), tuple(map(_charge_values, charges)) if charges else None))
 
 
 def encode_record(record: UsageRecord) -> bytes:
-    """The payload of a record. Hot path: what is not said, nothing or zero is left out, which the store reads as such."""
-    usage = record.usage
-    values = _record_values(record) + _usage_values(usage)
-    fields = dict(compress(zip(_ALL_FIELDS, values, strict=True), values))
-    if record.cost_nanousd is not None:
-        fields["cost_nanousd"] = record.cost_nanousd  # zero is a price, nothing is an unknown one
-    if record.ttfb_ms is not None:
-        fields["ttfb_ms"] = record.ttfb_ms
-    if usage.units:
-        fields["units"] = dict(usage.units)
-    if record.charges:
-        fields["charges"] = list(map(_charge_values, record.charges))
-    return _dump(fields)
+    """The payload of a record. Hot path."""
+    usage, charges = record.usage, record.charges
+    return _dump(
+        (
+            *_record_values(record),
+            *_usage_values(usage),
+            dict(usage.units) if usage.units else None,
+            tuple(map(_charge_values, charges)) if charges else None,
+        )
+    )
+
+
+def decode_record(payload: bytes) -> dict[str, Any]:
+    """The fields of a record's payload by their names, those it does not have left out."""
+    return dict(zip(RECORD_FIELDS, orjson.loads(payload), strict=False))
 
 
 def lost_record(opened: bytes) -> bytes:
     """The record's payload of an exchange whose process died: its open line's payload, with the reservation as its use."""
-    fields: dict[str, Any] = orjson.loads(opened)
-    tokens = fields.get("input_tokens", 0) + fields.get("output_tokens", 0)
-    if tokens:
-        fields["total_tokens"] = tokens
+    fields = dict(zip(OPEN_FIELDS, orjson.loads(opened), strict=False))
+    tokens = (fields.get("input_tokens") or 0) + (fields.get("output_tokens") or 0)
     estimated = tokens > 0 or bool(fields.get("cost_nanousd"))
-    return orjson.dumps(
-        fields
-        | {
-            "status": 0,
-            "outcome": "lost",
-            "usage_source": "estimated" if estimated else "none",
-            "duration_ms": 0,
-        }
-    )
+    fields |= {
+        "outcome": "lost",
+        "status": 0,
+        "usage_source": "estimated" if estimated else "none",
+        "total_tokens": tokens,
+        "duration_ms": 0,
+    }
+    return orjson.dumps([fields.get(name) for name in RECORD_FIELDS])
 
 
 def payload_id(payload: bytes) -> str:
     """The id of an open line or record."""
-    return str(orjson.loads(payload)["id"])
+    return str(orjson.loads(payload)[0])
 
 
-def _dump(fields: dict[str, Any]) -> bytes:
+def _dump(fields: tuple[Any, ...]) -> bytes:
     """JSON that Postgres takes: no NUL, no half surrogate, no number beyond bigint, no line beyond its limit."""
     try:
         payload = orjson.dumps(fields)

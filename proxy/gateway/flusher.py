@@ -12,6 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
+
+from proxy.core.spoolformat import decode_record
 from proxy.gateway.jsonl import DailyLog, append
 from proxy.metrics import Metrics
 from proxy.store import records
@@ -110,7 +113,7 @@ class Flusher:
             extra={"error": str(error), "file": str(self._rejected)},
         )
         try:
-            append(self._rejected, payload + b"\n", REJECTED_MAX_BYTES)
+            append(self._rejected, orjson.dumps(decode_record(payload)) + b"\n", REJECTED_MAX_BYTES)
         except OSError as failure:
             log.error("the record could not be set aside", extra={"error": str(failure)})  # noqa: TRY400
 

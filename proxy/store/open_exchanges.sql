@@ -8,7 +8,7 @@ on conflict (id) do update set seen_at = now();
 -- name: insert
 -- $1 worker, $2 a JSON array of open lines as proxy/core/spoolformat.py writes them.
 insert into open_exchanges (id, worker, line)
-select (line ->> 'id')::uuid, $1, line
+select (line ->> 0)::uuid, $1, line
 from jsonb_array_elements($2::text::jsonb) as line
 on conflict do nothing;
 

@@ -3,23 +3,32 @@
 -- name: store_records
 -- A batch of records: the rows and every rollup. Only rows that are really inserted count anywhere, so a batch may be sent
 -- again as often as need be.
--- $1: a JSON array of records as proxy/core/spoolformat.py writes them; $2: the declared rollup tags.
+-- $1: a JSON array of records, each an array of values in the order of RECORD_FIELDS (proxy/core/spoolformat.py), to
+-- which fields are only ever added at the end; $2: the declared rollup tags.
 -- Every insert is in the order of its key, so that workers wait for each other but never in a circle.
 -- Returns how many were inserted, and as text of arrays their ids and charges, for settle_records.
 with line as materialized (
-    select distinct on (id) *, to_timestamp(started_at_us / 1e6) as started_at
-    from json_to_recordset($1::text::json) as batch (
-        id uuid, parent_id uuid, started_at_us bigint, key_id text, user_id text, group_id text, provider text,
-        endpoint text, method text, requested_model text, served_model text, operation text, tags jsonb, end_user text,
-        streamed boolean, status smallint, outcome text, error_type text, error_code text, error_message text,
-        finish_reason text, service_tier text, input_tokens bigint, output_tokens bigint, total_tokens bigint,
-        cached_input_tokens bigint, cache_write_tokens bigint, cache_write_12h_tokens bigint, input_audio_tokens bigint,
-        cached_audio_tokens bigint, input_image_tokens bigint, cached_image_tokens bigint, reasoning_tokens bigint,
-        output_audio_tokens bigint, output_image_tokens bigint, units jsonb, usage_source text, cost_nanousd bigint,
-        price_id text, object_id text, upstream_request_id text, client_request_id text, ttfb_ms integer,
-        duration_ms bigint, bytes_in bigint, bytes_out bigint, charges jsonb
-    )
-    order by id
+    select distinct on ((e ->> 0)::uuid)
+        (e ->> 0)::uuid as id, (e ->> 1)::uuid as parent_id, to_timestamp((e ->> 2)::bigint / 1e6::float8) as started_at,
+        e ->> 3 as key_id, e ->> 4 as user_id, e ->> 5 as group_id, e ->> 6 as provider, e ->> 7 as endpoint,
+        e ->> 8 as method, e ->> 9 as requested_model, e ->> 10 as served_model, e ->> 11 as operation,
+        coalesce(nullif(e -> 12, 'null'), '{}') as tags, e ->> 13 as end_user,
+        coalesce((e ->> 14)::boolean, false) as streamed, coalesce((e ->> 15)::smallint, 0) as status,
+        e ->> 16 as outcome, e ->> 17 as error_type, e ->> 18 as error_code, e ->> 19 as error_message,
+        e ->> 20 as finish_reason, e ->> 21 as service_tier, e ->> 22 as usage_source, (e ->> 23)::bigint as cost_nanousd,
+        e ->> 24 as price_id, e ->> 25 as object_id, e ->> 26 as upstream_request_id, e ->> 27 as client_request_id,
+        (e ->> 28)::integer as ttfb_ms, coalesce((e ->> 29)::bigint, 0) as duration_ms,
+        coalesce((e ->> 30)::bigint, 0) as bytes_in, coalesce((e ->> 31)::bigint, 0) as bytes_out,
+        coalesce((e ->> 32)::bigint, 0) as input_tokens, coalesce((e ->> 33)::bigint, 0) as output_tokens,
+        coalesce((e ->> 34)::bigint, 0) as total_tokens, coalesce((e ->> 35)::bigint, 0) as cached_input_tokens,
+        coalesce((e ->> 36)::bigint, 0) as cache_write_tokens, coalesce((e ->> 37)::bigint, 0) as cache_write_12h_tokens,
+        coalesce((e ->> 38)::bigint, 0) as input_audio_tokens, coalesce((e ->> 39)::bigint, 0) as cached_audio_tokens,
+        coalesce((e ->> 40)::bigint, 0) as input_image_tokens, coalesce((e ->> 41)::bigint, 0) as cached_image_tokens,
+        coalesce((e ->> 42)::bigint, 0) as reasoning_tokens, coalesce((e ->> 43)::bigint, 0) as output_audio_tokens,
+        coalesce((e ->> 44)::bigint, 0) as output_image_tokens, coalesce(nullif(e -> 45, 'null'), '{}') as units,
+        nullif(e -> 46, 'null') as charges
+    from jsonb_array_elements($1::text::jsonb) as e
+    order by (e ->> 0)::uuid
 ),
 inserted as (
     insert into usage_records (
@@ -32,14 +41,11 @@ inserted as (
     )
     select
         id, parent_id, started_at, key_id, user_id, group_id, provider, endpoint, method, requested_model, served_model,
-        operation, coalesce(tags, '{}'), end_user, coalesce(streamed, false), coalesce(status, 0), outcome, error_type,
-        error_code, error_message, finish_reason, service_tier, coalesce(input_tokens, 0), coalesce(output_tokens, 0),
-        coalesce(total_tokens, 0), coalesce(cached_input_tokens, 0), coalesce(cache_write_tokens, 0),
-        coalesce(cache_write_12h_tokens, 0), coalesce(input_audio_tokens, 0), coalesce(cached_audio_tokens, 0),
-        coalesce(input_image_tokens, 0), coalesce(cached_image_tokens, 0), coalesce(reasoning_tokens, 0),
-        coalesce(output_audio_tokens, 0), coalesce(output_image_tokens, 0), coalesce(units, '{}'), usage_source,
-        cost_nanousd, price_id, object_id, upstream_request_id, client_request_id, ttfb_ms, coalesce(duration_ms, 0),
-        coalesce(bytes_in, 0), coalesce(bytes_out, 0), charges
+        operation, tags, end_user, streamed, status, outcome, error_type, error_code, error_message, finish_reason,
+        service_tier, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
+        cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
+        reasoning_tokens, output_audio_tokens, output_image_tokens, units, usage_source, cost_nanousd, price_id,
+        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges
     from line
     -- a lost exchange is one of which nothing else is known
     where outcome <> 'lost' or not exists (select from usage_records known where known.id = line.id)

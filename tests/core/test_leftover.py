@@ -16,7 +16,7 @@ def recorded(number: int) -> tuple[bytes, bytes]:
 
 
 def ids(payloads: list[bytes]) -> list[str]:
-    return [orjson.loads(payload)["id"] for payload in payloads]
+    return [orjson.loads(payload)[0] for payload in payloads]
 
 
 def test_an_exchange_without_a_record_is_lost() -> None:

@@ -4,8 +4,9 @@ import asyncio
 from pathlib import Path
 
 import asyncpg
+import orjson
 
-from proxy.core.spoolformat import encode_record
+from proxy.core.spoolformat import decode_record, encode_record
 from proxy.gateway.erasing import erase_from_files
 from proxy.gateway.jsonl import DailyLog
 from proxy.gateway.upkeep import Upkeep
@@ -22,7 +23,8 @@ def fill(data_dir: Path) -> None:
             make_record(n, user_id=f"user_{n}", started_at_us=START_US + day * DAY_US) for n in range(3)
         ]
         DailyLog(data_dir).write([encode_record(record) for record in records], replayed=False)
-    (data_dir / "rejected.jsonl").write_bytes(encode_record(make_record(1, user_id="user_1")) + b"\n")
+    rejected = decode_record(encode_record(make_record(1, user_id="user_1")))
+    (data_dir / "rejected.jsonl").write_bytes(orjson.dumps(rejected) + b"\n")
 
 
 def everything(data_dir: Path) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import orjson
 import pytest
 
 from proxy.core.quota import Charge
@@ -289,3 +290,13 @@ async def test_workers_that_store_at_once_add_up(pool: asyncpg.Pool) -> None:
     await asyncio.gather(*(records.store(pool, batch) for batch in batches))
     assert (await sums(pool))["requests"] == 400
     assert await pool.fetchval("select settled from quota_windows") == 400
+
+
+async def test_a_line_of_an_older_version_is_stored_and_of_a_newer_one_as_far_as_it_is_known(
+    pool: asyncpg.Pool,
+) -> None:
+    values = orjson.loads(encode_record(make_record(1)))
+    newer = orjson.dumps([exchange_id(2), *values[1:], "of the future"])
+    assert await records.store(pool, [orjson.dumps(values[:30]), newer]) == 2
+    rows = await pool.fetch("select duration_ms, total_tokens, units, charges from usage_records order by id")
+    assert [tuple(row) for row in rows] == [(100, 0, {}, None), (100, 100, {}, None)]
