@@ -29,6 +29,7 @@ from proxy.gateway.handler import Handler
 from proxy.gateway.keyring import CHANNEL as CHANGED_CHANNEL
 from proxy.gateway.keyring import Keyring
 from proxy.gateway.ledger import Ledger
+from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.quotas import CHANNEL as QUOTA_CHANNEL
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
@@ -99,7 +100,9 @@ class Application:
             listen_url=listen_url,
             snapshot=settings.data_dir / "keys.snapshot",
             reload_s=settings.keyring_reload_s,
+            on_loaded=self._keys_changed,
         )
+        self._onbehalf = OnBehalf(self._keyring, self._pool)
         self._quotas = Quotas(
             self._pool,
             metrics=metrics,
@@ -148,6 +151,7 @@ class Application:
             settings,
             clocks=clocks,
             keyring=self._keyring,
+            onbehalf=self._onbehalf,
             quotas=self._quotas,
             ledger=self._ledger,
             answers=self._answers,
@@ -252,6 +256,10 @@ class Application:
             self._prices_changed.set()
         elif payload == ERASURES_TABLE:
             self._upkeep.hurry()
+
+    def _keys_changed(self) -> None:
+        """The keyring has read what changed: what service keys were told about others may be out of date."""
+        self._onbehalf.forget()
 
     async def _keep_prices(self) -> None:
         """Take in changed prices; a new day's prices and a lost notification are found by the periodic reload."""

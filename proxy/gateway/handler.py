@@ -21,7 +21,6 @@ from proxy.core.call import read_call
 from proxy.core.caller import Caller
 from proxy.core.headers import request_head
 from proxy.core.refusal import Refusal, unavailable
-from proxy.core.shares import Need
 from proxy.gateway.answers import Answers
 from proxy.gateway.clocks import Clocks
 from proxy.gateway.cors import Cors
@@ -29,6 +28,7 @@ from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
 from proxy.gateway.keyring import Keyring
 from proxy.gateway.ledger import Ledger
+from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.quotas import NeedsShare, Quotas
 from proxy.gateway.relay import Relay, RelayLimits
 from proxy.gateway.request import Request
@@ -49,6 +49,7 @@ class Handler:
         *,
         clocks: Clocks,
         keyring: Keyring,
+        onbehalf: OnBehalf,
         quotas: Quotas,
         ledger: Ledger,
         answers: Answers,
@@ -73,6 +74,7 @@ class Handler:
         self._trusted = networks(settings.trusted_proxies)
         self._cors = cors
         self._keyring = keyring
+        self._onbehalf = onbehalf
         self._quotas = quotas
         self._ledger = ledger
         self._answers = answers
@@ -188,31 +190,57 @@ class Handler:
         exchange = Exchange(self._new_id(request.started_us), caller, call, request, upstream)
         try:
             self._check(exchange, body)
-            need = self._ledger.need(exchange)
-            try:
-                exchange.reservation = self._quotas.admit(caller, call, need, request.started_us / 1e6)
-            except NeedsShare:
-                task = asyncio.get_running_loop().create_task(self._ask(front, exchange, need, body))
-                self._waiting[request] = task
-                self._answers.keep_task(task)
-                return
-            self._ledger.open(exchange, need)
+            admitted = self._knows(exchange) and self._admit(exchange)
         except Refusal as refusal:
             self._refuse(front, exchange, refusal)
             return
-        self._forward(front, exchange, body)
+        if admitted:
+            self._forward(front, exchange, body)
+            return
+        task = asyncio.get_running_loop().create_task(self._ask(front, exchange, body))
+        self._waiting[request] = task
+        self._answers.keep_task(task)
 
-    async def _ask(self, front: Front, exchange: Exchange, need: Need, body: bytes | None) -> None:
-        """Near the edge of a quota: ask Postgres for a share, then go on as if nothing had happened."""
-        request, caller = exchange.request, exchange.caller
-        assert caller is not None
+    def _knows(self, exchange: Exchange) -> bool:
+        """Whether memory holds everything that admission depends on. False: ask. Raises Refusal."""
+        name, caller = exchange.call.on_behalf_of, exchange.caller
+        if name is None or caller is None:
+            return True
+        user = self._onbehalf.known(caller, name)
+        if user is None:
+            return False
+        exchange.caller = user
+        return True
+
+    def _admit(self, exchange: Exchange) -> bool:
+        """Reserve from memory. False: memory can't decide, ask. Raises Refusal."""
+        assert exchange.caller is not None
+        need = self._ledger.need(exchange)
         try:
-            exchange.reservation = await self._quotas.ask(
-                caller, exchange.call, need, request.started_us / 1e6
+            exchange.reservation = self._quotas.admit(
+                exchange.caller, exchange.call, need, exchange.request.started_us / 1e6
             )
-            # From here to the forwarding nothing awaits: the client can't hang up in between.
-            self._waiting.pop(request, None)
-            self._ledger.open(exchange, need)
+        except NeedsShare:
+            return False
+        self._ledger.open(exchange, need)
+        return True
+
+    async def _ask(self, front: Front, exchange: Exchange, body: bytes | None) -> None:
+        """What memory could not say is asked of Postgres; then the pass goes on as if nothing had happened."""
+        request = exchange.request
+        try:
+            caller, name = exchange.caller, exchange.call.on_behalf_of
+            assert caller is not None
+            if name is not None and caller.service:  # else the caller is the named user already
+                caller = exchange.caller = await self._onbehalf.find(caller, name)
+            if not self._admit(exchange):
+                need = self._ledger.need(exchange)
+                now = request.started_us / 1e6
+                exchange.reservation = await self._quotas.ask(
+                    exchange.caller or caller, exchange.call, need, now
+                )
+                self._ledger.open(exchange, need)
+            # From the last answer to the forwarding nothing awaits: the client can't hang up in between.
         except Refusal as refusal:
             self._waiting.pop(request, None)
             self._refuse(front, exchange, refusal)
@@ -221,6 +249,7 @@ class Handler:
             log.exception("the pass failed", extra={"step": "ask"})
             self._fault(front)
         else:
+            self._waiting.pop(request, None)
             self._forward(front, exchange, body)
 
     def _check(self, exchange: Exchange, body: bytes | None) -> None:
@@ -231,14 +260,6 @@ class Handler:
             )
         request, caller = exchange.request, exchange.caller
         assert caller is not None
-        if exchange.call.on_behalf_of is not None and not caller.service:
-            raise Refusal(
-                403,
-                "not_a_service_key",
-                "Only a service key may name another user in X-Usage-User.",
-                param="X-Usage-User",
-                reason="not_a_service_key",
-            )
         if body is None and request.has_body and request.is_json and caller.reads_bodies:
             raise Refusal(
                 413,

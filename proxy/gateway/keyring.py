@@ -122,6 +122,11 @@ class Keyring:
         caller = self._callers[digest] = build_caller(row, group, self._quotas_binding(row, group))
         return caller
 
+    def bind(self, row: KeyRow) -> Caller:
+        """A Caller that is in no row of its own: a service key as the user it speaks for."""
+        group = self._group(row)
+        return build_caller(row, group, self._quotas_binding(row, group))
+
     def _refuse_unknown(self, token: bytes) -> Refusal:
         if not token:
             return invalid_key(
