@@ -273,6 +273,8 @@ class Ledger:
         )
         self._recorder.record(record)
         self._count(exchange, record, now)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("exchange", extra=_line(record))
 
     def _count(self, exchange: Exchange, record: UsageRecord, now: float) -> None:
         """The numbers that /metrics shows."""
@@ -310,3 +312,21 @@ def _price_list(exchange: Exchange) -> str:
     if template != DECISIONS_ENDPOINT:
         return exchange.provider
     return provider_of(exchange.upstream.host, default=exchange.provider, endpoint=template)
+
+
+def _line(record: UsageRecord) -> dict[str, object]:
+    """What the log says of one exchange: who, what, how it ended. Never what was said."""
+    return {
+        "id": record.id,
+        "user": record.user_id,
+        "key": record.key_id,
+        "endpoint": record.endpoint,
+        "model": record.served_model or record.requested_model,
+        "status": record.status,
+        "outcome": record.outcome,
+        "error": record.error_code,
+        "tokens": record.usage.total_tokens,
+        "source": record.usage_source,
+        "cost_nanousd": record.cost_nanousd,
+        "duration_ms": record.duration_ms,
+    }
