@@ -39,5 +39,5 @@ EXPOSE 8080
 # Drains for PROXY_DRAIN_S (30 s): give the container longer than that to stop (docker stop --time 45).
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PROXY_PORT\"]}/healthz', timeout=2)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; e = os.environ; r.urlopen(('https' if e.get('PROXY_TLS_CERT_FILE') else 'http') + '://127.0.0.1:' + e['PROXY_PORT'] + '/healthz', timeout=2, context=ssl._create_unverified_context())"]
 CMD ["openai-proxy", "serve"]
