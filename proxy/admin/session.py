@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import jwt
 from aiohttp import web
+from multidict import CIMultiDict
 from pydantic import Field
 
 import proxy
@@ -115,16 +116,16 @@ def routes(verify: Verify) -> tuple[Route, ...]:
         )
         ask.audited.append(Entry(f"{actor.kind}:{actor.id}", ask.address, "session.create", actor.id))
         view = await _view(ask, actor, row["ends_at"])
-        return Reply(view, headers=_NO_STORE | {"set-cookie": cookie})
+        return Reply(view, headers=_cookies(ask.request, cookie))
 
     async def sign_out(ask: Ask) -> Reply:
-        """End the session; signing out twice is no mistake."""
+        """End the session."""
         cookie = cookie_of(ask.request)
         if cookie is not None:
-            actor = await _who(ask, cookie)
-            if await sign_ins.end(ask.connection, cookie) and actor is not None:
-                ask.audited.append(Entry(f"{actor.kind}:{actor.id}", ask.address, "session.end", actor.id))
-        return Reply(await _view(ask, None, None), headers=_NO_STORE | {"set-cookie": ""})
+            actor = await signed_in(ask.request, cookie, ask.connection)
+            await sign_ins.end(ask.connection, cookie)
+            ask.audited.append(Entry(f"{actor.kind}:{actor.id}", ask.address, "session.end", actor.id))
+        return Reply(await _view(ask, None, None), headers=_cookies(ask.request, None))
 
     async def show_session(ask: Ask) -> Reply:
         """Who is signed in. Nobody is no error."""
@@ -150,3 +151,46 @@ def routes(verify: Verify) -> tuple[Route, ...]:
         route("POST", sign_in, "Sign in", SignIn),
         route("DELETE", sign_out, "Sign out"),
     )
+
+
+async def _view(ask: Ask, actor: Actor | None, ends_at: datetime | None) -> SessionView:
+    settings = ask.context.settings
+    page = {
+        "simulated": settings.demo_mode,
+        "currencies": sorted(settings.currencies),
+        "version": proxy.__version__,
+    }
+    if actor is None:
+        return SessionView(signed_in=False, **page)
+    group = await people.fetch_group(ask.connection, actor.group_id) if actor.group_id is not None else None
+    return SessionView(
+        signed_in=True,
+        kind=actor.kind,
+        id=actor.id,
+        name=actor.name,
+        scope=actor.scope,
+        group=actor.group_id,
+        group_name=group["name"] if group is not None else None,
+        ends_at=ends_at,
+        **page,
+    )
+
+
+def _cookies(request: web.Request, cookie: str | None) -> CIMultiDict[str]:
+    """The cookie for each of PATHS, or its removal. Secure wherever the browser came by TLS."""
+    tls = request.secure or request.headers.get("x-forwarded-proto") == "https"
+    lasts = 0 if cookie is None else round(sign_ins.LONGEST.total_seconds())
+    headers = CIMultiDict({"cache-control": "no-store"})
+    for path in PATHS:
+        headers.add(
+            "set-cookie",
+            f"{COOKIE}={cookie or ''}; Path={path}; Max-Age={lasts}; HttpOnly; SameSite=Strict"
+            + ("; Secure" if tls else ""),
+        )
+    return headers
+
+
+def _expiry(token: str) -> datetime:
+    """When a token that was verified a moment ago ends; it carries `exp`, or it would have been refused."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return datetime.fromtimestamp(claims["exp"], UTC)

@@ -1,0 +1,1 @@
+export const prices = async () => ({ title: "Prices", node: [] });
