@@ -333,10 +333,12 @@ declare
 begin
     perform pg_advisory_xact_lock_shared(quota_history_lock());
     with charged as (
-        select c ->> 0 as quota, to_timestamp((c ->> 1)::bigint) as start, c ->> 2 as scope, (c ->> 3)::bigint as amount
+        select
+            c ->> 0 as quota, to_timestamp((c ->> 1)::bigint) as start, c ->> 2 as scope, (c ->> 3)::bigint as amount,
+            coalesce((c ->> 5)::bigint, 0) > 0 as holds
         from unnest(p_charges) as r (charges), jsonb_array_elements(nullif(r.charges, 'null')) as c
     ), late as (
-        select w.quota_id, w.window_start, w.scope_id, quota_counts(w.rule, w.scope_id, r) as amount
+        select w.quota_id, w.window_start, w.scope_id, quota_counts(w.rule, w.scope_id, r) as amount, false as holds
         from quota_windows w
         join usage_records r on r.id = any (p_ids)
             and r.started_at >= w.window_start and r.started_at < to_timestamp((w.rule ->> 'ends_at')::float8)
@@ -346,9 +348,9 @@ begin
           )
     ), summed as (
         select quota, scope, start, sum(amount)::bigint as amount
-        from (table charged union all table late) as each (quota, start, scope, amount)
+        from (table charged union all table late) as each (quota, start, scope, amount, holds)
         group by 1, 2, 3
-        having sum(amount) > 0
+        having sum(amount) > 0 or bool_or(holds) -- nothing used, but something to give back
     )
     select array_agg(quota), array_agg(scope), array_agg(start), array_agg(amount)
     into k_quota, k_scope, k_start, k_amount

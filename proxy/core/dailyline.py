@@ -10,7 +10,7 @@ import orjson
 from proxy.core.spoolformat import decode_record
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LEFT_OUT = frozenset({"charges"})
+_LEFT_OUT = frozenset({"charges", "ownership"})
 _ZERO_SAYS_SOMETHING = frozenset({"cost_nanousd", "ttfb_ms", "status", "duration_ms"})
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from proxy.core.objects import NO_OBJECTS, ObjectRule, rule_of
+
 SEGMENTS_MAX = 16
 
 
@@ -31,6 +33,8 @@ class Endpoint:
     """Streams report usage only when asked with stream_options.include_usage; see splice.py."""
     websocket: bool = False
     """A GET that upgrades; metered by wsmeter.py."""
+    objects: ObjectRule = NO_OBJECTS
+    """Which objects it makes, names and lists."""
 
 
 # method, template, meter, flags: b bills, o by object, s splices, w websocket. A method of * stands for every other method.
@@ -108,13 +112,13 @@ GET    /v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints         none       
 *      /v1/fine_tuning/checkpoints/{checkpoint}/permissions/{permission_id} none    -
 POST   /v1/fine_tuning/alpha/graders/run                             graders        b
 POST   /v1/fine_tuning/alpha/graders/validate                        none           -
-POST   /v1/agents/sessions                                           agents         b
+POST   /v1/agents/sessions                                           agents         bo
 GET    /v1/agents/sessions                                           none           -
 GET    /v1/agents/sessions/{session_id}                              none           -
 POST   /v1/agents/sessions/{session_id}                              none           -
 DELETE /v1/agents/sessions/{session_id}                              none           -
 GET    /v1/agents/sessions/{session_id}/events                       agents         o
-POST   /v1/agents/sessions/{session_id}/events                       agents         b
+POST   /v1/agents/sessions/{session_id}/events                       agents         bo
 GET    /v1/agents/sessions/{session_id}/turns                        none           -
 GET    /v1/agents/sessions/{session_id}/turns/{turn_id}              agents         o
 GET    /v1/agents/sessions/{session_id}/turns/{turn_id}/items        none           -
@@ -177,7 +181,7 @@ GET    /v1/videos/{video_id}                                         videos     
 DELETE /v1/videos/{video_id}                                         none           -
 GET    /v1/videos/{video_id}/content                                 none           -
 POST   /v1/videos/{video_id}/remix                                   videos         bo
-POST   /v1/containers                                                containers     b
+POST   /v1/containers                                                containers     bo
 GET    /v1/containers                                                none           -
 *      /v1/containers/{container_id}                                 none           -
 *      /v1/containers/{container_id}/files                           none           -
@@ -254,6 +258,7 @@ def _build() -> tuple[_Node, dict[tuple[str, str], Endpoint], tuple[tuple[str, E
             by_object="o" in flags,
             splices="s" in flags,
             websocket="w" in flags,
+            objects=rule_of(template.replace("+}", "}"), meter=meter, websocket="w" in flags),
         )
         routes.append((method, endpoint))
         node = root

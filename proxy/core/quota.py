@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -63,6 +63,8 @@ class Charge:
     """The share that covered it, in `quota_shares`; 0: none."""
     held: int = 0
     """The part of `amount` that the share covered, and that it no longer holds once this is settled."""
+    unit: int = field(default=0, compare=False)
+    """What `amount` counts: 0 requests, 1 tokens, 2 cost."""
 
     @property
     def key(self) -> WindowKey:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from proxy.core.objects import Ownership
 from proxy.core.quota import Charge
 from proxy.core.usage import Usage
 
@@ -71,3 +72,5 @@ class UsageRecord:
     """Answer body bytes sent to the client."""
     charges: tuple[Charge, ...] = ()
     """What the recorder settles against quota windows, in the transaction that stores the record."""
+    ownership: Ownership | None = None
+    """What it says about objects, where it says anything."""

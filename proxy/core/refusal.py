@@ -11,7 +11,7 @@ import orjson
 class Refusal(Exception):  # noqa: N818  a refusal is a decision, not a fault
     """An answer of our own. Raised by a step of the pass, written by the handler.
 
-    `headers` are extra response headers, e.g. `retry-after`; `reason` is the bounded label of the refusals metric.
+    A `code` of "" is null on the wire. `headers` are extra response headers, e.g. `retry-after`; `reason` is the bounded label of the refusals metric.
     """
 
     status: int
@@ -25,7 +25,14 @@ class Refusal(Exception):  # noqa: N818  a refusal is a decision, not a fault
     def body(self) -> bytes:
         """The JSON body: {"error": {"message", "type", "param", "code"}}."""
         return orjson.dumps(
-            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+            {
+                "error": {
+                    "message": self.message,
+                    "type": self.type,
+                    "param": self.param,
+                    "code": self.code or None,
+                }
+            }
         )
 
 

@@ -278,7 +278,8 @@ class Shares:
                         self.overage[binding.unit] += amount - held
             if amount:
                 quota_id, scope_id, start = share.key
-                charges.append(Charge(quota_id, start, scope_id, amount, share.id if held else 0, held))
+                share_id = share.id if held else 0
+                charges.append(Charge(quota_id, start, scope_id, amount, share_id, held, binding.unit))
         return tuple(charges)
 
     # -- windows and limits

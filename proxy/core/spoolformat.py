@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.core.claims import encode_ownership
 from proxy.core.openline import OpenLine
 from proxy.core.record import UsageRecord
 
@@ -88,13 +89,14 @@ RECORD_FIELDS: Final = (
         "units",
         "charges",
     ),
+    "ownership",
 )
 """As the store's `store_records` counts them. `units` is an object, a charge [quota_id, window_start, scope_id, amount,
-share_id, held]."""
+share_id, held]; `ownership`, told by claims.py, is taken off before a record is stored, and most have none."""
 _USAGE_AT = RECORD_FIELDS.index("input_tokens")
 _open_values: Final = attrgetter(*(name.removeprefix("requested_") for name in OPEN_FIELDS[:-1]))
 _record_values: Final = attrgetter(*RECORD_FIELDS[:_USAGE_AT])
-_usage_values: Final = attrgetter(*RECORD_FIELDS[_USAGE_AT:-2])
+_usage_values: Final = attrgetter(*RECORD_FIELDS[_USAGE_AT:-3])
 _charge_values: Final = attrgetter("quota_id", "window_start", "scope_id", "amount", "share_id", "held")
 
 
@@ -146,14 +148,15 @@ def encode_open(line: OpenLine) -> bytes:
 def encode_record(record: UsageRecord) -> bytes:
     """The payload of a record. Hot path."""
     usage, charges = record.usage, record.charges
-    return _dump(
-        (
-            *_record_values(record),
-            *_usage_values(usage),
-            dict(usage.units) if usage.units else None,
-            tuple(map(_charge_values, charges)) if charges else None,
-        )
+    fields = (
+        *_record_values(record),
+        *_usage_values(usage),
+        dict(usage.units) if usage.units else None,
+        tuple(map(_charge_values, charges)) if charges else None,
     )
+    if record.ownership is not None:
+        fields = (*fields, encode_ownership(record.ownership, charges))
+    return _dump(fields)
 
 
 def decode_record(payload: bytes) -> dict[str, Any]:

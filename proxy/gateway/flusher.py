@@ -65,9 +65,10 @@ class Flusher:
             done = 0
             while done < len(payloads):
                 batch = payloads[done : done + self._batch_max]
-                await self._store(batch)
+                stored: list[bytes] = []
+                await self._store(batch, stored)
                 done += len(batch)
-                self._log_daily(batch, replayed=replayed)
+                self._log_daily(stored, replayed=replayed)
         except FAILED as error:
             if isinstance(error, TOO_SLOW | TimeoutError):
                 self._batch_max = max(BATCH_MIN, self._batch_max // 2)
@@ -79,25 +80,27 @@ class Flusher:
         self._batch_max = min(BATCH_MAX, self._batch_max * 2)
         self._metrics.recorder_flush_seconds.observe((), time.perf_counter() - began)
 
-    async def _store(self, batch: Sequence[bytes]) -> None:
+    async def _store(self, batch: Sequence[bytes], stored: list[bytes]) -> None:
         try:
-            stored = await self._store_once(batch)
+            count = await self._store_once(batch, stored)
         except REJECTED as error:
             if len(batch) == 1:
                 self._reject(batch[0], error)
                 return
             half = len(batch) // 2
-            await self._store(batch[:half])
-            await self._store(batch[half:])
+            await self._store(batch[:half], stored)
+            await self._store(batch[half:], stored)
             return
-        self._metrics.recorder_written.inc((), stored)
+        self._metrics.recorder_written.inc((), count)
 
-    async def _store_once(self, batch: Sequence[bytes]) -> int:
+    async def _store_once(self, batch: Sequence[bytes], stored: list[bytes]) -> int:
         for attempt in range(RETRIES_AT_ONCE + 1):
             began = time.perf_counter()
             self._metrics.database_round_trips.inc(PURPOSE)
             try:
-                return await records.store(self._pool, batch, self._rollup_tags, timeout_s=self._timeout_s)
+                return await records.store(
+                    self._pool, batch, self._rollup_tags, timeout_s=self._timeout_s, stored=stored
+                )
             except RETRYABLE:
                 if attempt == RETRIES_AT_ONCE:
                     raise

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from proxy.store import objects
 from proxy.store.postgres import Connection, Pool, statements
 from proxy.store.transactions import bounded
 
@@ -19,20 +20,31 @@ REJECTED: tuple[type[BaseException], ...] = (
 
 
 async def store(
-    pool: Pool, payloads: Sequence[bytes], rollup_tags: Sequence[str] = (), *, timeout_s: float = 30.0
+    pool: Pool,
+    payloads: Sequence[bytes],
+    rollup_tags: Sequence[str] = (),
+    *,
+    timeout_s: float = 30.0,
+    stored: list[bytes] | None = None,
 ) -> int:
     """Store records, given as spool payloads, in one transaction with their rollups and what they settle.
+
+    `stored` is given the payloads as they were stored: one that shows the usage of an object that another record bills
+    has none.
 
     Returns how many were new; repeating it changes nothing. Raises one of REJECTED when a record among them is
     impossible, else an error that may be retried.
     """
     named = statements("records")
-    text = (b"[" + b",".join(payloads) + b"]").decode()
     async with bounded(pool, timeout_s) as connection:
+        payloads = await objects.settle(connection, payloads)
+        text = (b"[" + b",".join(payloads) + b"]").decode()
         row = await connection.fetchrow(named["store_records"], text, list(rollup_tags))
         if row["inserted"]:
             await connection.execute(named["settle_records"], row["charges"], row["ids"])
-        return int(row["inserted"])
+    if stored is not None:
+        stored.extend(payloads)
+    return int(row["inserted"])
 
 
 async def void(
