@@ -6,7 +6,7 @@ Lenient about what it skips, strict about where it is: a text that is not an obj
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.core.tokens import unescape
 
@@ -14,12 +14,14 @@ MEMBERS_MAX = 4_096
 DEPTH_MAX = 10_000
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_PLAIN = re.compile(rb"[^\"{}\[\]]*+(?:\"[^\"\\]*+\"[^\"{}\[\]]*+){0,256}")
+_COLON = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
+_NEXT = re.compile(rb"[ \t\r\n]*+([,}])[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
+# The group is bounded because the engine remembers each turn of it.
+_PLAIN = re.compile(rb"[^\"{}\[\]]*+(?:\"[^\"\\]*+\"[^\"{}\[\]]*+){0,256}")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One member of an object: its name, and where its name and its value begin and its value ends."""
 
     name: str
@@ -39,14 +41,14 @@ def value_end(text: bytes, position: int) -> int | None:
     first = text[position : position + 1]
     if first == b'"':
         return _string_end(text, position)
-    if first not in {b"{", b"["}:
+    if first != b"{" and first != b"[":  # noqa: PLR1714  hot path: twice as fast as a set
         scalar = _SCALAR.match(text, position)
         return scalar.end() if scalar else None
-    depth, position = 1, position + 1
+    depth, position, length = 1, position + 1, len(text)
     while depth:
         found = _PLAIN.match(text, position)
         position = found.end() if found else position
-        if position >= len(text) or depth > DEPTH_MAX:
+        if position >= length or depth > DEPTH_MAX:
             return None
         byte = text[position]
         if byte == 0x22:
@@ -55,7 +57,7 @@ def value_end(text: bytes, position: int) -> int | None:
                 return None
             position = end
             continue
-        depth += 1 if byte in {0x7B, 0x5B} else -1
+        depth += 1 if byte in b"{[" else -1
         position += 1
     return position
 
@@ -69,38 +71,29 @@ def members(text: bytes, position: int) -> tuple[list[Member], int] | None:
     if text[position : position + 1] == b"}":
         return found, position + 1
     while len(found) < MEMBERS_MAX:
-        member = _member(text, position)
-        if member is None:
+        if text[position : position + 1] != b'"':
             return None
-        found.append(member)
-        position = space_end(text, member.end)
-        separator = text[position : position + 1]
-        if separator == b"}":
-            return found, position + 1
-        if separator != b",":
+        name_end = _string_end(text, position)
+        colon = _COLON.match(text, name_end) if name_end is not None else None
+        end = value_end(text, colon.end()) if colon is not None else None
+        if name_end is None or colon is None or end is None:
             return None
-        position = space_end(text, position + 1)
+        found.append(Member(unescape(text[position + 1 : name_end - 1]), position, colon.end(), end))
+        following = _NEXT.match(text, end)
+        if following is None:
+            return None
+        if following[1] == b"}":
+            return found, following.end(1)
+        position = following.end()
     return None
-
-
-def _member(text: bytes, position: int) -> Member | None:
-    if text[position : position + 1] != b'"':
-        return None
-    name_end = _string_end(text, position)
-    if name_end is None:
-        return None
-    colon = space_end(text, name_end)
-    if text[colon : colon + 1] != b":":
-        return None
-    value = space_end(text, colon + 1)
-    end = value_end(text, value)
-    return None if end is None else Member(unescape(text[position + 1 : name_end - 1]), position, value, end)
 
 
 def _string_end(text: bytes, position: int) -> int | None:
     """Where the string that begins here ends. A search from quote to quote: no limit on its length or escapes."""
     quote = text.find(b'"', position + 1)
     while quote >= 0:
+        if text[quote - 1] != 0x5C:
+            return quote + 1
         before = quote - 1
         while text[before] == 0x5C:
             before -= 1

@@ -40,7 +40,7 @@ def _about(tree: dict[str, Any], tally: Tally, ends: frozenset[str]) -> bool:
 def read_run(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str | int]) -> None:
     """An assistant's run (`thread.run`). Its steps repeat its usage and are never read."""
     del hints
-    if tree.get("object") not in {"thread.run", None}:
+    if tree.get("object", "thread.run") != "thread.run":
         return
     if _about(tree, tally, _RUN_ENDS):
         tally.usage = tokens.read(tree.get("usage")) or tally.usage

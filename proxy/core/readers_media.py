@@ -62,6 +62,6 @@ def read_translation(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str
 def read_container(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str | int]) -> None:
     """A container that was made: one session of its size."""
     tally.object_id = word(tree.get("id"))
-    size = tree.get("memory_limit") or hints.get("memory_limit") or "1g"
+    size = word(tree.get("memory_limit")) or word(hints.get("memory_limit"))
     if tally.object_id is not None:
         tally.units[f"containers_{size}" if size in CONTAINER_SIZES else "containers_1g"] = 1

@@ -63,7 +63,8 @@ def _web_searches(tool_usage: dict[str, Any], items: list[dict[str, Any]], tally
         for item in items:
             if item.get("type") == "web_search_call" and item.get("status") != "failed":
                 action = item.get("action")
-                searches += action.get("type") in {None, "search"} if type(action) is dict else 1
+                opened = type(action) is dict and action.get("type", "search") != "search"
+                searches += not opened
     if searches:
         tally.units["web_searches"] = searches
 
@@ -75,14 +76,14 @@ def _containers(
 
     A container that the request named by id was paid for when it was made.
     """
-    size, named = hints.get("memory_limit"), None
+    size, named = word(hints.get("memory_limit")), None
     tools = tree.get("tools")
     for tool in tools if type(tools) is list else []:
         if type(tool) is dict and tool.get("type") == "code_interpreter":
             container = tool.get("container")
             named = container if type(container) is str else None
             if type(container) is dict:
-                size = container.get("memory_limit") or size
+                size = word(container.get("memory_limit")) or size
     unit = f"containers_{size}" if size in CONTAINER_SIZES else "containers_1g"
     seen: set[str] = set()
     for item in items:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.call import read_call
@@ -212,6 +212,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(max_examples=400)
 @given(path=st.sampled_from([*PATHS, "/v1/other"]), tree=JSON, status=st.sampled_from([200, 404]))
 def test_no_json_makes_a_reader_fail(path: str, tree: Any, status: int) -> None:
     try:
