@@ -101,3 +101,10 @@ def test_reads_never_bill_by_themselves() -> None:
             assert not endpoint.bills, endpoint
         if endpoint.by_object:
             assert endpoint.meter != "none", endpoint
+
+
+def test_every_endpoint_that_is_metered_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "metering.md").read_text()
+    for method, endpoint in routes():
+        if endpoint.meter != "none":
+            assert f"`{method} {endpoint.template}`" in text, (method, endpoint.template)
