@@ -34,6 +34,7 @@ from proxy.gateway.quotas import CHANNEL as QUOTA_CHANNEL
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.upkeep import Upkeep
+from proxy.gateway.writethrough import WriteThrough
 from proxy.metrics import Metrics
 from proxy.pricing.live import PriceSource
 from proxy.settings import Settings
@@ -93,7 +94,8 @@ class Application:
             settings, self._upstream_url, clock=loop.time, on_event=self._count_connection
         )
         self._prices = PriceSource.from_settings(settings, fetch_stored)
-        self._recorder = Recorder(self._pool, settings, metrics)
+        recorder = WriteThrough if settings.spool == "postgres" else Recorder
+        self._recorder = recorder(self._pool, settings, metrics)
         self._upkeep = Upkeep(self._pool, settings)
         self._keyring = Keyring(
             self._pool,

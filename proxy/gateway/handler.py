@@ -190,7 +190,7 @@ class Handler:
         exchange = Exchange(self._new_id(request.started_us), caller, call, request, upstream)
         try:
             self._check(exchange, body)
-            admitted = self._knows(exchange) and self._admit(exchange)
+            admitted = not self._ledger.write_through and self._knows(exchange) and self._admit(exchange)
         except Refusal as refusal:
             self._refuse(front, exchange, refusal)
             return
@@ -240,6 +240,8 @@ class Handler:
                     exchange.caller or caller, exchange.call, need, now
                 )
                 self._ledger.open(exchange, need)
+            if self._ledger.write_through:
+                await self._ledger.secured(exchange)
             # From the last answer to the forwarding nothing awaits: the client can't hang up in between.
         except Refusal as refusal:
             self._waiting.pop(request, None)

@@ -20,6 +20,7 @@ from proxy.gateway.clocks import Clocks
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
+from proxy.gateway.writethrough import WriteThrough
 from proxy.metrics import Metrics
 from proxy.pricing.live import PriceSource
 from proxy.pricing.providers import DECISIONS_ENDPOINT, provider_of
@@ -49,7 +50,7 @@ class Ledger:
         *,
         clocks: Clocks,
         quotas: Quotas,
-        recorder: Recorder,
+        recorder: Recorder | WriteThrough,
         prices: PriceSource,
         metrics: Metrics,
         default_output_tokens: int,
@@ -59,6 +60,8 @@ class Ledger:
         self._new_id = clocks.new_id
         self._quotas = quotas
         self._recorder = recorder
+        self.write_through = recorder.write_through
+        """After `open`, `secured` must be awaited before anything is forwarded."""
         self._prices = prices
         self._metrics = metrics
         self._default_output_tokens = default_output_tokens
@@ -118,6 +121,16 @@ class Ledger:
             self._recorder.open(line)
         except Refusal:
             exchange.reservation = None
+            if reservation is not None:
+                self._quotas.release(reservation)
+            raise
+
+    async def secured(self, exchange: Exchange) -> None:
+        """Return when the open line is durable. Raises Refusal (503) when it can't be, and then nothing stays reserved."""
+        try:
+            await self._recorder.secured(exchange.id)
+        except BaseException:
+            reservation, exchange.reservation = exchange.reservation, None
             if reservation is not None:
                 self._quotas.release(reservation)
             raise
