@@ -31,6 +31,7 @@ CHAT = "/v1/chat/completions"
 UNKNOWN = "/v1/not/an/endpoint"
 """Forwarded and recorded as any path is, but no meter reads its answers."""
 WARM_UP_S = 2.0
+BUSY = 0.5
 GAP_MS = 5
 CHUNKS = 100
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
@@ -195,7 +196,7 @@ def conditions(options: argparse.Namespace) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {machine()}, "
         f"Python {platform.python_version()}, {', '.join(tools)}. "
-        f"One worker each; {options.connections} connections, {options.streams} streams of {CHUNKS} chunks "
+        f"Load average of the machine before: {options.load_before:.1f}. One worker each; {options.connections} connections, {options.streams} streams of {CHUNKS} chunks "
         f"{GAP_MS} ms apart; median of {options.rounds} rounds of {options.seconds:.0f} s."
     )
 
@@ -237,6 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--update", type=Path, nargs="*", default=[], help="put the report into these files")
     options = parser.parse_args(arguments)
+    options.load_before = os.getloadavg()[0]
+    if options.load_before > BUSY:
+        say(f"the machine is busy (load average {options.load_before:.1f}): every figure will be too high")
     for name in [name for name in os.environ if name.startswith(("PROXY_", "OPENAI_"))]:
         del os.environ[name]
     with contextlib.ExitStack() as stack:
