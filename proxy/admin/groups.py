@@ -125,7 +125,7 @@ async def show_group(ask: Ask) -> GroupView:
 async def change_group(ask: Ask) -> GroupView:
     """Change what is named. Deactivating a group stops its users' keys within a second."""
     before = await subject_group(ask)
-    change = await columns(ask, ask.body.given())
+    change = await columns(ask, ask.body.given(), before)
     after = await people.change_group(ask.connection, before["id"], change)
     ask.audit("group.change", before["id"], masked(before, *change), masked(after, *change))
     return group_view(await people.fetch_group(ask.connection, before["id"]))

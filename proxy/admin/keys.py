@@ -117,10 +117,10 @@ def key_view(row: Row) -> KeyView:
     return KeyView(**_fields(row))
 
 
-def _stored(ask: Ask, given: dict[str, Any]) -> dict[str, Any]:
+def _stored(ask: Ask, given: dict[str, Any], before: Row | None = None) -> dict[str, Any]:
     values = dict(given)
     if "rules" in values:
-        values["settings"] = values.pop("rules").stored()
+        values["settings"] = values.pop("rules").stored(before["settings"] if before is not None else None)
     if values.get("expires_at") is not None and values["expires_at"] <= ask.now:
         raise bad_request("expires_at", "expires_at lies in the past.")
     # Speaking for others, or making users, would reach beyond the group.
@@ -180,7 +180,7 @@ async def show_key(ask: Ask) -> KeyView:
 async def change_key(ask: Ask) -> KeyView:
     """Change what is named; it binds within a second."""
     before = await subject_key(ask)
-    given = _stored(ask, ask.body.given())
+    given = _stored(ask, ask.body.given(), before)
     change = given
     if isinstance(given.get("expires_at"), datetime):
         change = given | {"expires_at": given["expires_at"].isoformat()}

@@ -14,29 +14,13 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import BaseModel
 
+from proxy.admin.actor import NOBODY, Access, Actor
 from proxy.admin.context import AdminContext
 from proxy.core.refusal import Refusal
 from proxy.store.audit import Entry
 from proxy.store.postgres import Connection
 
-Access = Literal["anyone", "user", "read", "write"]
-"""anyone: no credential; user: a live proxy key; read and write: an administrator with at least this scope."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Actor:
-    """Who asks. An administrator with a `group_id` sees and changes that group only."""
-
-    kind: Literal["nobody", "user", "admin_key", "jwt"]
-    id: str
-    name: str | None = None
-    scope: Literal["read", "write"] | None = None
-    group_id: str | None = None
-    user_id: str | None = None
-    key_id: str | None = None
-
-
-NOBODY = Actor(kind="nobody", id="nobody")
+__all__ = ["NOBODY", "Access", "Actor", "Ask", "Reply", "Route", "bad_request", "not_found"]
 
 
 @dataclass(slots=True, kw_only=True)

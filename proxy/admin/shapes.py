@@ -132,11 +132,18 @@ class Rules(Input):
         default=None, examples=["0.50"]
     )
 
-    def stored(self) -> dict[str, Any]:
-        """As the column `settings` holds it and the keyring reads it: only what says something, money in nano-dollars."""
-        column = {name: value for name, value in self.model_dump().items() if value is not None}
-        if (cost := column.pop("max_request_cost_usd", None)) is not None:
-            column["max_request_cost_nanousd"] = parse_usd(cost)
+    def stored(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """As the column `settings` holds it and the keyring reads it: only what says something, money in nano-dollars.
+
+        With the column as it was `before`, rules that were not sent stay, and those sent as null go.
+        """
+        column = dict(before or {})
+        for name, value in self.given().items():
+            stored_as = "max_request_cost_nanousd" if name == "max_request_cost_usd" else name
+            if value is None:
+                column.pop(stored_as, None)
+            else:
+                column[stored_as] = parse_usd(value) if stored_as != name else value
         return column
 
     @classmethod

@@ -109,8 +109,8 @@ async def subject_user(ask: Ask, named: str | None = None) -> Row:
     )
 
 
-async def columns(ask: Ask, given: dict[str, Any]) -> dict[str, Any]:
-    """Fields of the API as columns of the table: names of groups and plans become ids."""
+async def columns(ask: Ask, given: dict[str, Any], before: Row | None = None) -> dict[str, Any]:
+    """Fields of the API as columns of the table: names of groups and plans become ids; rules join those of `before`."""
     change = dict(given)
     if "group" in change:
         named = change.pop("group")
@@ -119,7 +119,7 @@ async def columns(ask: Ask, given: dict[str, Any]) -> dict[str, Any]:
         named = change.pop("plan")
         change["plan_id"] = None if named is None else (await plans.find_plan(ask.connection, named))["id"]
     if "rules" in change:
-        change["settings"] = change.pop("rules").stored()
+        change["settings"] = change.pop("rules").stored(before["settings"] if before is not None else None)
     return change
 
 
@@ -171,7 +171,7 @@ async def show_user(ask: Ask) -> UserView:
 async def change_user(ask: Ask) -> UserView:
     """Change what is named. Deactivating a user stops its keys within a second."""
     before = await subject_user(ask)
-    change = await columns(ask, ask.body.given())
+    change = await columns(ask, ask.body.given(), before)
     _stay_in_group(ask, change, new=False)
     after = await people.change_user(ask.connection, before["id"], change)
     ask.audit("user.change", before["id"], masked(before, *change), masked(after, *change))

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.admin.context import AdminContext
 from proxy.admin.site import build_app
+from proxy.core.spoolformat import RECORD_FIELDS
 from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.store import people, records
@@ -129,11 +130,16 @@ def record(started_at: datetime = NOW, **fields: Any) -> dict[str, Any]:
     }
 
 
+def payload(line: dict[str, Any]) -> bytes:
+    """A line as the spool holds it."""
+    return orjson.dumps([line.get(name) for name in RECORD_FIELDS])
+
+
 @pytest.fixture
 def store(pool) -> Callable[..., Any]:
     """Stores records as the recorder does: `await store(record(…), record(…))`."""
 
     async def put(*lines: dict[str, Any], rollup_tags: tuple[str, ...] = ()) -> None:
-        assert await records.store(pool, [orjson.dumps(line) for line in lines], rollup_tags) == len(lines)
+        assert await records.store(pool, list(map(payload, lines)), rollup_tags) == len(lines)
 
     return put

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import orjson
 import pytest
 
 from proxy.core.ids import uuid7
 from proxy.store import people, records
-from tests.admin.conftest import NOW, record
+from tests.admin.conftest import NOW, payload, record
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ async def test_me_tells_who_i_am_what_binds_me_and_what_i_used(api, store, ana, 
     assert (me["month"]["requests"], me["month"]["cost_usd"]) == (2, "0.250000001")
     assert (me["today"]["requests"], me["today"]["total_tokens"]) == (1, 120)
     assert [(quota["unit"], quota["limit"], quota["remaining"]) for quota in me["quotas"]] == [
-        ("cost", "5", "5")
+        ("cost", "5", "4.749999999")
     ]
 
 
@@ -74,7 +73,7 @@ async def test_a_call_that_is_asked_for_at_once_is_waited_for(api, pool, ana):
 
     async def store_later() -> None:
         await asyncio.sleep(0.05)
-        await records.store(pool, [orjson.dumps(record(NOW, **ana[0]) | {"id": made})])
+        await records.store(pool, [payload(record(NOW, **ana[0]) | {"id": made})])
 
     found, _ = await asyncio.gather(api.as_(ana[1]).get(f"/me/requests/{made}"), store_later())
 

@@ -118,6 +118,21 @@ async def test_a_change_keeps_what_it_does_not_name(api):
     )
 
 
+async def test_rules_that_are_not_named_stay_and_null_ends_one(api):
+    rules = {"allowed_models": ["gpt-5*"], "max_concurrent": 2, "max_request_cost_usd": "1"}
+    user = await api.post("/admin/users", {"name": "Ana", "rules": rules})
+
+    path = f"/admin/users/{user['id']}"
+    await api.ask("PATCH", path, {"rules": {"max_concurrent": 3, "allowed_models": None}})
+
+    kept = {name: value for name, value in (await api.get(path))["rules"].items() if value is not None}
+    assert kept == {"max_concurrent": 3, "max_request_cost_usd": "1"}
+    assert await api.pool.fetchval("select settings from users") == {
+        "max_concurrent": 3,
+        "max_request_cost_nanousd": 1_000_000_000,
+    }
+
+
 async def test_deactivating_is_what_delete_does(api):
     user = await api.post("/admin/users", {"name": "Ana"})
 
