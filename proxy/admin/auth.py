@@ -1,7 +1,8 @@
 """Who asks: administrators by admin key or JWT, users by their proxy key.
 
 401 without a credential or with a wrong one, 403 when it is right but does not reach this far. A proxy key opens nothing
-under /admin, an admin key nothing under /me. Only digests are compared, by the database.
+under /admin, an admin key nothing under /me. A browser that is signed in (session.py) stands for the credential it
+signed in with. Only digests are compared, by the database.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 
 from aiohttp import hdrs, web
 
+from proxy.admin import session
 from proxy.admin.context import AdminContext
 from proxy.admin.jwt import JwtVerifier
 from proxy.admin.route import NOBODY, Access, Actor, Route
@@ -37,9 +39,24 @@ class Authenticator:
         """Who asks, when they may call this route; raises the Refusal otherwise. `clock` is monotonic seconds."""
         if route.access == "anyone":
             return NOBODY
-        text = _credential(request)
-        if text is None:
+        if self._context.local is not None:
+            _authorize(self._context.local, route)
+            return self._context.local
+        text, cookie = _credential(request), session.cookie_of(request)
+        if text is None and cookie is not None:
+            if pool is None:
+                raise database_away()
+            actor = await session.signed_in(request, cookie, pool)
+            self._throttle.succeeded(hashlib.sha256(cookie.encode()).digest(), clock)
+        elif text is None:
             raise _unauthorized("missing", _needed(route.access))
+        else:
+            actor = await self.verified(text, pool, address, clock)
+        _authorize(actor, route)
+        return actor
+
+    async def verified(self, text: str, pool: Pool | None, address: str, clock: float) -> Actor:
+        """Whose credential this is. Raises 401, 429 after too many wrong ones or requests, 503 without a database."""
         digest = hashlib.sha256(text.encode()).digest()
         self._throttle.check_address(address, digest, clock)
         if pool is None:
@@ -50,7 +67,6 @@ class Authenticator:
             self._context.metrics.auth_failures.inc(("admin",))
             raise _unauthorized("unknown", "Wrong credential: unknown, expired or revoked.")
         self._throttle.succeeded(digest, clock)
-        _authorize(actor, route)
         return actor
 
     async def _identify(self, text: str, pool: Pool) -> Actor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -11,9 +12,11 @@ from aiohttp import ClientSession, ClientTimeout, web
 from proxy.admin import (
     admin_keys,
     audit_log,
+    exports,
     groups,
     health,
     keys,
+    live,
     me,
     plans,
     profiles,
@@ -21,16 +24,19 @@ from proxy.admin import (
     records,
     reports,
     stats,
+    user_import,
     users,
     wire,
 )
 from proxy.admin.auth import Authenticator
 from proxy.admin.bulk import bulk_route
 from proxy.admin.context import AdminContext
+from proxy.admin.dashboard import pages as dashboard
 from proxy.admin.jwt import JWKS_BYTES_MAX, JwtVerifier
 from proxy.admin.openapi import document
 from proxy.admin.route import Ask, Reply, Route
 from proxy.admin.serve import Server
+from proxy.admin.stream import Slots
 from proxy.admin.throttle import Throttle
 from proxy.core.address import networks
 from proxy.core.refusal import Refusal
@@ -43,10 +49,12 @@ _PREFLIGHT_AGE_S = "600"
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def all_routes(settings: Settings) -> tuple[Route, ...]:
-    """Every route of the control plane, in the order in which they are matched."""
+def all_routes(settings: Settings, streams: tuple[Slots, Slots] | None = None) -> tuple[Route, ...]:
+    """Every route of the control plane, in the order in which they are matched. `streams`: of exports, of live views."""
+    of_exports, of_live = streams or _streams(settings)
     routes = (
         *health.routes(metrics_require_key=settings.metrics_require_key),
+        *user_import.ROUTES,
         *users.ROUTES,
         *groups.ROUTES,
         *keys.ROUTES,
@@ -54,7 +62,9 @@ def all_routes(settings: Settings) -> tuple[Route, ...]:
         *plans.ROUTES,
         *admin_keys.ROUTES,
         *stats.ROUTES,
+        live.route(of_live),
         *records.ROUTES,
+        *exports.routes(of_exports),
         *audit_log.ROUTES,
         *reports.ROUTES,
         *profiles.ROUTES,
@@ -66,7 +76,8 @@ def all_routes(settings: Settings) -> tuple[Route, ...]:
 def add_routes(app: web.Application, context: AdminContext) -> None:
     """Mount the control plane. What lies under its roots and is no route is a 404 or 405 in OpenAI's shape."""
     settings = context.settings
-    routes = all_routes(settings)
+    streams = _streams(settings)
+    routes = all_routes(settings, streams)
     jwt = JwtVerifier(settings, fetch_json) if settings.admin_jwt_secret or settings.admin_jwks_url else None
     authenticator = Authenticator(context, Throttle(settings.admin_requests_per_minute), jwt)
     server = Server(context, authenticator, networks(settings.trusted_proxies))
@@ -76,10 +87,24 @@ def add_routes(app: web.Application, context: AdminContext) -> None:
         app.router.add_route(route.method, route.path, handler)
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, handler)
+    for route in dashboard.routes(
+        lambda text, pool, ip: authenticator.verified(text, pool, ip, time.monotonic())
+    ):
+        app.router.add_route(route.method, route.path, server.handler(route))
+
+    async def close_streams(_: web.Application) -> None:
+        for slots in streams:
+            slots.closing.set()
+
+    app.on_shutdown.append(close_streams)
     unmatched = _unmatched(routes, server)
     for root in ROOTS:
         app.router.add_route("*", root, unmatched)
         app.router.add_route("*", root + "/{rest:.*}", unmatched)
+
+
+def _streams(settings: Settings) -> tuple[Slots, Slots]:
+    return Slots(settings.admin_exports_max, "exports"), Slots(live.OPEN_MAX, "live views")
 
 
 def build_app(context: AdminContext) -> web.Application:
