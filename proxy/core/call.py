@@ -129,9 +129,11 @@ def read_call(
         if encoding is not None:
             body = decode_whole(body, encoding, DECODED_MAX_BYTES)
         if body:
-            fields = _fields(body, header(b"content-type") or b"")
-            if type(fields) is dict and endpoint.meter != "none":
+            fields, is_form = _fields(body, header(b"content-type") or b"")
+            if type(fields) is dict and not is_form and endpoint.meter != "none":
                 text_bytes, media_tokens = estimate.input_of(body)
+    if endpoint.meter in _LISTENS:
+        media_tokens = body_bytes // estimate.AUDIO_BYTES_PER_TOKEN
     get = fields.get if type(fields) is dict else _NOTHING.get
     options = get("stream_options")
     return Call(
@@ -213,18 +215,18 @@ def _model_of_query(query: str) -> str | None:
     return found[0][:WORD_CHARS_MAX] if found else None
 
 
-def _fields(body: bytes, content_type: bytes) -> Any:
-    """The body as a mapping of its fields, whatever kind it is; None when it can't be understood.
+def _fields(body: bytes, content_type: bytes) -> tuple[Any, bool]:
+    """The body as a mapping of its fields, and whether it is a form; None when it can't be understood.
 
-    What a body starts with decides, not what its content type says: a wrong label is no way around metering.
+    What a body is decides, not what its content type says: a wrong label is no way around metering.
     """
     try:
-        return orjson.loads(body)
+        return orjson.loads(body), False
     except ValueError:
         pass
     if b"multipart/" in content_type.lower():
-        return read_form(body, content_type)
-    return sieve.reduce(body, _BODY_KEYS)
+        return read_form(body, content_type), True
+    return sieve.reduce(body, _BODY_KEYS), False
 
 
 Get: TypeAlias = Callable[[str], Any]
@@ -325,6 +327,7 @@ _CEILINGS = {
     "runs": ("max_completion_tokens",),
     "generic": ("max_output_tokens", "max_completion_tokens", "max_tokens"),
 }
+_LISTENS = frozenset({"transcription", "translation"})
 _WITHOUT_OUTPUT_TOKENS = frozenset(
     {"none", "embeddings", "moderations", "translation", "videos", "containers"}
 )

@@ -142,6 +142,14 @@ def test_a_form_says_its_fields() -> None:
     )
     found = call("/v1/audio/transcriptions", body, content_type="multipart/form-data; boundary=b")
     assert (found.model, found.stream) == ("whisper-1", True)
+    assert (found.input_text_bytes, found.input_estimate_tokens) == (0, 0)
+
+
+def test_a_recording_is_estimated_by_its_size_even_when_it_is_not_read() -> None:
+    found = read_call(
+        method="POST", target=b"/v1/audio/transcriptions", header={}.get, body=None, body_bytes=16_000_000
+    )
+    assert found.input_estimate_tokens == 10_000
 
 
 def test_a_form_that_was_streamed_completes_its_call() -> None:
