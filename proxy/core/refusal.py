@@ -35,6 +35,35 @@ class Refusal(Exception):  # noqa: N818  a refusal is a decision, not a fault
             }
         )
 
+    def answer(self, extra: bytes = b"", *, with_body: bool = True) -> bytes:
+        """The whole HTTP/1.1 answer; `extra` are further header lines, each with CRLF. `with_body` False: to a HEAD."""
+        body = self.body()
+        head = [b"HTTP/1.1 %d %b\r\n" % (self.status, REASONS.get(self.status, b"Error"))]
+        head.append(b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body))
+        head.extend(f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in self.headers)
+        head += [extra, b"\r\n", body if with_body else b""]
+        return b"".join(head)
+
+
+REASONS = {
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    408: b"Request Timeout",
+    409: b"Conflict",
+    413: b"Content Too Large",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+"""Reason phrases of RFC 9110."""
+
 
 def invalid_key(message: str, reason: str) -> Refusal:
     """401: the key is missing, malformed, unknown, revoked or expired. The SDKs raise AuthenticationError."""

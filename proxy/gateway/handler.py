@@ -32,6 +32,7 @@ from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.quotas import NeedsShare, Quotas
 from proxy.gateway.relay import Relay, RelayLimits
 from proxy.gateway.request import Request
+from proxy.gateway.sockets import peer_address
 from proxy.gateway.upstreams import Upstreams
 from proxy.metrics import Metrics
 from proxy.settings import Settings
@@ -144,9 +145,8 @@ class Handler:
 
     def _check_address(self, allowed: tuple[str, ...], front: Front, request: Request) -> None:
         forwarded = request.fields.get(b"x-forwarded-for")
-        address = client_address(
-            front.address, forwarded.decode("latin-1") if forwarded is not None else None, self._trusted
-        )
+        said = forwarded.decode("latin-1") if forwarded is not None else None
+        address = client_address(peer_address(front.transport), said, self._trusted)
         if not is_within(address, allowed):
             raise Refusal(
                 401,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.core.estimate import estimate_usage
 from proxy.core.openline import OpenLine
+from proxy.core.price import NO_COST, UNKNOWN_COST, Cost
 from proxy.core.quota import Charge
 from proxy.core.record import MESSAGE_CHARS_MAX, Outcome, UsageRecord, UsageSource
 from proxy.core.redact import redact
@@ -215,6 +216,20 @@ class Ledger:
             counted=True,
         )
 
+    def _cost(self, exchange: Exchange, reading: Reading, usage: Usage, source: UsageSource) -> Cost:
+        """What it cost, at the price of the model and tier that served."""
+        if source == "none":
+            return UNKNOWN_COST if reading.unknown else NO_COST
+        call = exchange.call
+        return self._prices.book.cost(
+            _price_list(exchange),
+            reading.model or call.model,
+            reading.service_tier or call.service_tier,
+            usage if reading.usage is not None or source == "estimated" else None,
+            exchange.request.started_us / 1e6,
+            reading.parts,
+        )
+
     def _record(
         self,
         exchange: Exchange,
@@ -228,25 +243,11 @@ class Ledger:
         now = self._now()
         call, caller, request, refusal = exchange.call, exchange.caller, exchange.request, exchange.refusal
         assert caller is not None
-        model = reading.model or call.model
-        cost_nanousd: int | None = 0
-        price_id = None
-        if source != "none":
-            cost = self._prices.book.cost(
-                _price_list(exchange),
-                model,
-                reading.service_tier or call.service_tier,
-                usage if reading.usage is not None or source == "estimated" else None,
-                request.started_us / 1e6,
-                reading.parts,
-            )
-            cost_nanousd, price_id = cost.nanousd, cost.price_id
-        elif reading.unknown:
-            cost_nanousd = None
+        cost = self._cost(exchange, reading, usage, source)
         error_type, error_code, error_message = reading.error_type, reading.error_code, reading.error_message
         if refusal is not None:
             error_type, error_code, error_message = refusal.type, refusal.code, refusal.message
-        charges = self._settle(exchange, outcome, usage, cost_nanousd, known=source != "none")
+        charges = self._settle(exchange, outcome, usage, cost.nanousd, known=source != "none")
         started_us = self.now_us() if child else request.started_us
         record = UsageRecord(
             id=self._new_id(started_us) if child else exchange.id,
@@ -273,8 +274,8 @@ class Ledger:
             service_tier=reading.service_tier or call.service_tier,
             usage=usage,
             usage_source=source,
-            cost_nanousd=cost_nanousd,
-            price_id=price_id,
+            cost_nanousd=cost.nanousd,
+            price_id=cost.price_id,
             object_id=reading.object_id,
             upstream_request_id=exchange.upstream_request_id,
             client_request_id=call.client_request_id,

@@ -8,40 +8,19 @@ came to its framed end, on whose request nothing is left to send, goes back into
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from proxy.core.framing import Body, FramingError, ResponseHead, body_of, parse_head
+from proxy.core.framing import Body, FramingError, body_of, parse_head
 from proxy.gateway.dial import Dialer
+from proxy.gateway.roles import Listener
+from proxy.gateway.sockets import is_quiet
 
 WRITE_HIGH_WATER_BYTES = 256 * 1024
 # A connection that rested longer than this is asked (one MSG_PEEK) whether the other side has closed it meanwhile,
 # because a request written into a closed connection can't be repeated when it is a POST.
 PEEK_AFTER_S = 0.5
-
-
-class Listener(Protocol):
-    """What a connection tells the exchange that it carries."""
-
-    def upstream_head(self, head: ResponseHead, body: Body) -> None:
-        """A final or interim head came; for a final one `body` will read what follows."""
-
-    def upstream_body(self, raw: bytes, content: bytes) -> None:
-        """Bytes of the body as they came, and what they say once unframed."""
-
-    def upstream_end(self) -> None:
-        """The answer came to its framed end."""
-
-    def upstream_tunnel(self, data: bytes) -> None:
-        """Bytes after a 101."""
-
-    def upstream_lost(self, reason: str) -> None:
-        """The connection broke before the answer's end. `reason` is for the log."""
-
-    def upstream_writable(self, writable: bool) -> None:
-        """The connection's send buffer is full, or has room again."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -122,21 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         if now - self.idle_since < PEEK_AFTER_S:
             return True
-        sock = self.transport.get_extra_info("socket")
-        try:
-            # Through uvloop's socket wrapper only getters work, so peek on a duplicate's behalf via the descriptor.
-            peer = socket.socket(fileno=sock.fileno())
-        except OSError:
-            return False
-        try:
-            peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            peer.detach()
-        return False  # bytes nobody asked for, or the end
+        return is_quiet(self.transport)
 
     # -- called by the event loop
 

@@ -1,0 +1,160 @@
+"""The reader: requests as llhttp finds them in a client's bytes, and what llhttp would let pass but we can't pass on.
+
+Feeds what it reads to its owner (the front) at once: a head, pieces of a body, the end. Strict: a request that could be
+read in two ways is refused, since the upstream might read it in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+from proxy.core.framing import HEAD_MAX_BYTES
+from proxy.core.refusal import Refusal
+from proxy.gateway.request import Request
+
+
+class Owner(Protocol):
+    """Who wants to know what was read."""
+
+    def request_began(self) -> None:
+        """The first byte of a request came."""
+
+    def request_head(self, request: Request) -> None:
+        """A head is complete."""
+
+    def request_body(self, request: Request, data: bytes) -> None:
+        """A piece of the request's body, decoded."""
+
+    def request_end(self, request: Request, *, had_body: bool) -> None:
+        """The request is complete."""
+
+
+class RequestReader:
+    """Reads one connection's requests, one after the other."""
+
+    __slots__ = (
+        "_head_bytes",
+        "_headers",
+        "_now",
+        "_now_us",
+        "_owner",
+        "_parser",
+        "_target",
+        "busy",
+        "reading",
+    )
+
+    def __init__(self, owner: Owner, now: Callable[[], float], now_us: Callable[[], int]) -> None:
+        self._owner = owner
+        self._now = now
+        self._now_us = now_us
+        self._parser = httptools.HttpRequestParser(self)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._target = b""
+        self._head_bytes = 0
+        self.busy = False
+        """In the middle of a request."""
+        self.reading: Request | None = None
+        """The request whose head was read last; None while a head is being read."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Read on. Returns what follows a request for an upgrade, which is no HTTP. Raises Refusal 400, 431, 501 or 505."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.reset()
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, Refusal):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserError as error:
+            raise _malformed(400, "invalid_http", f"The request is not valid HTTP: {error}.") from None
+        if self.busy and self.reading is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_MAX_BYTES:
+                raise _malformed(431, "headers_too_large", "The request's headers are too large.")
+        return b""
+
+    def reset(self) -> None:
+        """Forget the request at hand; what comes next is read as the start of another."""
+        self.busy = False
+        self._parser = httptools.HttpRequestParser(self)
+
+    # -- llhttp calls
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        self.busy = True
+        self.reading = None
+        self._headers = []
+        self._target = b""
+        self._head_bytes = 0
+        self._owner.request_began()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or after the body a trailer."""
+        if self.reading is None:
+            self._headers.append((name, value.rstrip(b" \t")))
+        else:
+            self.reading.trailers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        parser, target = self._parser, self._target
+        if not target.startswith(b"/") and b"://" in target:
+            target = (
+                b"/" + target.split(b"/", 3)[3]
+            )  # absolute form (RFC 9112, 3.2.2); the front has seen its path
+        version = parser.get_http_version()
+        request = Request(
+            parser.get_method(),
+            target,
+            self._headers,
+            http_1_0=version == "1.0",
+            keep_alive=parser.should_keep_alive(),
+            upgrade=parser.should_upgrade(),
+            started=self._now(),
+            started_us=self._now_us(),
+        )
+        _check_framing(request, version)
+        self.reading = request
+        request.complete = not request.has_body
+        self._owner.request_head(request)
+
+    def on_body(self, data: bytes) -> None:
+        """A part of a request's body."""
+        request = self.reading
+        assert request is not None
+        request.received += len(data)
+        self._owner.request_body(request, data)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self.busy = False
+        request = self.reading
+        if request is not None:
+            had_body = not request.complete
+            request.complete = True
+            self._owner.request_end(request, had_body=had_body)
+
+
+def _check_framing(request: Request, version: str) -> None:
+    """Refuse what llhttp accepts and we could not pass on as it was meant."""
+    if version not in {"1.0", "1.1"}:
+        raise _malformed(505, "invalid_http", "The request is not HTTP/1.1 or HTTP/1.0.")
+    if request.chunked:
+        codings = [value.lower() for name, value in request.headers if name.lower() == b"transfer-encoding"]
+        if codings != [b"chunked"] or version == "1.0":  # RFC 9112, 6.1
+            raise _malformed(501, "invalid_http", "The only transfer coding understood is chunked.")
+
+
+def _malformed(status: int, code: str, message: str) -> Refusal:
+    return Refusal(status, code, message, reason="malformed")
