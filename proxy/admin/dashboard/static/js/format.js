@@ -10,6 +10,7 @@ const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const dayShort = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const monthLong = new Intl.DateTimeFormat(undefined, { month: "short", year: "numeric" });
 const minute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const minuteShort = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
 const second = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const hour = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
@@ -39,18 +40,21 @@ export function amount(row, name = "cost") {
   return [row?.[`${name}_usd`], "USD"];
 }
 
-/** An amount as money; small amounts keep two significant digits. */
+const LEAST = 0.00001;
+const PRECISIONS = {
+  cents: { minimumFractionDigits: 2, maximumFractionDigits: 2 },
+  mills: { minimumFractionDigits: 2, maximumFractionDigits: 3 },
+  small: { maximumSignificantDigits: 2 },
+};
+
+/** An amount as money; small amounts keep two significant digits, down to a thousandth of a cent. */
 export function money(value, code = "USD") {
   if (value === null || value === undefined) return DASH;
   const size = Math.abs(Number(value));
-  const digits = size === 0 || size >= 0.995 ? "cents" : size >= 0.0095 ? "mills" : "small";
-  const name = `${code} ${digits}`;
-  if (!moneys.has(name)) {
-    const precision = digits === "cents"
-      ? { minimumFractionDigits: 2, maximumFractionDigits: 2 }
-      : digits === "mills" ? { minimumFractionDigits: 2, maximumFractionDigits: 3 } : { maximumSignificantDigits: 2 };
-    moneys.set(name, new Intl.NumberFormat(undefined, { style: "currency", currency: code, ...precision }));
-  }
+  if (size > 0 && size < LEAST) return `< ${money(LEAST, code)}`;
+  const precision = size === 0 || size >= 0.0995 ? "cents" : size >= 0.00995 ? "mills" : "small";
+  const name = `${code} ${precision}`;
+  if (!moneys.has(name)) moneys.set(name, new Intl.NumberFormat(undefined, { style: "currency", currency: code, ...PRECISIONS[precision] }));
   return moneys.get(name).format(Number(value));
 }
 
@@ -67,6 +71,8 @@ export function duration(ms) {
 
 export const date = (text) => (text ? day.format(new Date(text)) : DASH);
 export const dateTime = (text) => (text ? minute.format(new Date(text)) : DASH);
+/** Without the year: for the recent past. */
+export const shortTime = (text) => minuteShort.format(new Date(text));
 export const exactTime = (text) => (text ? second.format(new Date(text)) : DASH);
 export const timeOfDay = (text) => clock.format(new Date(text));
 

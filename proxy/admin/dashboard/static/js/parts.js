@@ -133,11 +133,15 @@ export function quotaBar(quota, { name = null, slim = false } = {}) {
       quota.resets_at && `, starts anew ${format.dateTime(quota.resets_at)}`));
 }
 
+const ENDINGS = {
+  upstream_error: "error", upstream_unreachable: "unreachable", upstream_timeout: "timeout", upstream_cut: "cut off", client_gone: "client gone",
+};
+
 /** How a request ended. */
 export function ending(record) {
   if (record.voided_at) return h("span", { class: "tag warn" }, "voided");
   const mood = record.outcome === "success" ? "good" : record.outcome === "client_gone" || record.outcome === "refused" ? "warn" : "bad";
-  const text = record.outcome === "success" ? String(record.status) : `${record.status || "–"} ${record.outcome.replaceAll("_", " ")}`;
+  const text = record.outcome === "success" ? String(record.status) : `${record.status || ""} ${ENDINGS[record.outcome] ?? record.outcome}`.trim();
   return h("span", { class: `tag ${mood}` }, text);
 }
 

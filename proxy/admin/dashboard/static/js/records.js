@@ -14,14 +14,13 @@ const none = (text) => text ?? h("span", { class: "muted" }, "–");
 /** The columns of requests; `who` with the user's. */
 export function recordColumns({ who = true } = {}) {
   return [
-    { label: "Time", show: (row) => h("button", { type: "button", class: "button plain slim", title: format.exactTime(row.started_at), "data-record": row.id, onclick: () => showRecord(row) }, clockOrDate(row.started_at)) },
+    { label: "Time", show: (row) => h("button", { type: "button", class: "button plain slim", title: format.exactTime(row.started_at), "data-record": row.id, onclick: () => showRecord(row) }, clockOrDate(row.started_at), h("span", { class: "sub narrow-only clip" }, row.served_model ?? row.requested_model)) },
     who && { label: "User", show: (row) => h("a", { class: "clip", href: link(`/users/${row.user_id}`) }, row.user_name ?? row.user_id) },
-    { label: "Model", show: (row) => h("span", { class: "clip", title: row.served_model ?? row.requested_model }, none(row.served_model ?? row.requested_model)) },
+    { label: "Model", wide: true, show: (row) => h("span", { class: "clip", title: row.served_model ?? row.requested_model }, none(row.served_model ?? row.requested_model)) },
     { label: "Operation", wide: true, show: (row) => h("span", { class: "clip" }, none(row.operation)) },
     { label: "Result", show: ending },
     { label: "Input", number: true, wide: true, show: (row) => [format.number(row.input_tokens), row.cached_input_tokens > 0 && h("span", { class: "sub" }, `${format.percent(row.cached_input_tokens / row.input_tokens)} cached`)] },
     { label: "Output", number: true, wide: true, show: (row) => format.number(row.output_tokens) },
-    { label: "Tokens", number: true, show: (row) => format.number(row.total_tokens) },
     { label: "Cost", number: true, show: (row) => (row.cost_usd === null ? h("span", { class: "tag warn" }, "unknown") : format.cost(row)) },
     { label: "Time taken", number: true, wide: true, show: (row) => format.duration(row.duration_ms) },
   ].filter(Boolean);
@@ -29,7 +28,7 @@ export function recordColumns({ who = true } = {}) {
 
 function clockOrDate(text) {
   const today = new Date().toDateString() === new Date(text).toDateString();
-  return today ? format.timeOfDay(text) : format.dateTime(text);
+  return today ? format.timeOfDay(text) : format.shortTime(text);
 }
 
 /** A table of requests. */

@@ -14,7 +14,7 @@ const LIMIT = 50;
 /** The columns that every table of sums has. */
 export const sumColumns = () => [
   { label: "Requests", number: true, sort: "requests", show: (row) => format.number(row.requests) },
-  { label: "Success", number: true, show: (row) => format.percent(row.error_rate === null ? null : 1 - row.error_rate) },
+  { label: "Success", number: true, wide: true, show: (row) => format.percent(row.error_rate === null ? null : 1 - row.error_rate) },
   { label: "Tokens", number: true, wide: true, sort: "tokens", show: (row) => [format.compact(row.total_tokens), h("span", { class: "sub" }, `${format.number(Math.round(row.average_tokens ?? 0))} each`)] },
   { label: "Cost", number: true, sort: "cost", show: (row) => [format.cost(row), row.average_cost_usd && h("span", { class: "sub" }, `${format.cost(row, "average_cost")} each`)] },
   { label: "First byte", number: true, wide: true, show: (row) => format.duration(row.average_ttfb_ms) },

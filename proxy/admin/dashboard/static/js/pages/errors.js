@@ -29,12 +29,12 @@ export async function errors({ query, signal }) {
         h("div", { class: "tiles" },
           tile("Failed requests", format.number(seen.errors)),
           tile("Of all requests", format.percent(seen.error_rate), { versus: `${format.number(seen.requests)} requests in all` })),
-        card("By kind", seen.by_code.length ? table("Failed requests by kind", [
+        h("div", { class: "wide stack" }, card("By kind", seen.by_code.length ? table("Failed requests by kind", [
           { label: "Status", show: (row) => h("a", { href: here({ status: String(row.status) }) }, row.status || "none") },
           { label: "Code", show: (row) => row.error_code ?? h("span", { class: "muted" }, "–") },
           { label: "What happened", wide: true, show: (row) => OUTCOMES[row.outcome] ?? row.outcome },
           { label: "Requests", number: true, show: (row) => format.number(row.requests) },
-        ], seen.by_code) : empty("Nothing failed", "No request failed in this time."), { size: "wide", flush: true }),
+        ], seen.by_code) : empty("Nothing failed", "No request failed in this time."), { flush: true })),
         h("div", { class: "third stack" }, card("By model", top(seen.by_model, (row) => here({ model: row.key }))), card("By user", top(seen.by_user, (row) => link(`/users/${row.key}`)))),
         card("Newest failed requests", recent.data.length ? recordTable("Newest failed requests", recent.data) : h("p", { class: "muted" }, "None."), { flush: true })),
     ],

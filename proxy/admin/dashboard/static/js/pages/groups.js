@@ -27,8 +27,8 @@ export async function groups({ query, signal, again }) {
   const columns = [
     { label: "Group", sort: "name", first: "asc", value: (row) => row.name, show: (row) => h("a", { href: link(`/groups/${row.id}`) }, row.name, !row.active && [" ", h("span", { class: "tag" }, "deactivated")]) },
     { label: "Users", number: true, sort: "users", value: (row) => row.users, show: (row) => [format.number(row.users), h("span", { class: "sub" }, `${format.number(row.sums.users)} active`)] },
-    { label: "Requests", number: true, sort: "requests", value: (row) => row.sums.requests, show: (row) => format.number(row.sums.requests) },
-    { label: "Tokens", number: true, sort: "tokens", value: (row) => row.sums.total_tokens, show: (row) => format.compact(row.sums.total_tokens) },
+    { label: "Requests", number: true, wide: true, sort: "requests", value: (row) => row.sums.requests, show: (row) => format.number(row.sums.requests) },
+    { label: "Tokens", number: true, wide: true, sort: "tokens", value: (row) => row.sums.total_tokens, show: (row) => format.compact(row.sums.total_tokens) },
     { label: "Cost", number: true, sort: "cost", value: (row) => Number(row.sums.cost_usd), show: (row) => format.cost(row.sums) },
     { label: "Errors", number: true, wide: true, sort: "errors", value: (row) => row.sums.error_rate, show: (row) => format.percent(row.sums.error_rate) },
     { label: "Plan", wide: true, show: (row) => row.plan_name ?? h("span", { class: "muted" }, "none") },

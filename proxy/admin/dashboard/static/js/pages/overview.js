@@ -60,10 +60,8 @@ function tiles({ sums, before, users }, ever, query) {
     tile("Requests", format.compact(sums.requests), { versus: versus("requests"), ever: times((row) => format.compact(row.requests)), title: format.number(sums.requests) }),
     tile("Tokens", format.compact(sums.total_tokens), { versus: versus("total_tokens"), ever: times((row) => format.compact(row.total_tokens)), title: format.number(sums.total_tokens) }),
     tile("Active users", format.number(users.active), { versus: `${format.number(users.new)} new, ${format.number(users.returning)} returning`, ever: times((row) => format.number(row.users)) }),
-    tile("Errors", format.compact(sums.errors), { versus: [h("span", null, `${format.percent(sums.error_rate)} of requests,`), ...versusErrors(sums, before)], ever: times((row) => format.compact(row.errors)), title: format.number(sums.errors) }));
+    tile("Errors", format.compact(sums.errors), { versus: [delta(sums.errors, before.errors, "bad"), h("span", null, `${format.percent(sums.error_rate)} of requests`)], ever: times((row) => format.compact(row.errors)), title: format.number(sums.errors) }));
 }
-
-const versusErrors = (sums, before) => [delta(sums.errors, before.errors, "bad")];
 
 function usageCard(query, period, signal) {
   const chosen = { metric: query.get("metric") ?? "cost", by: query.get("by") ?? "model" };

@@ -74,7 +74,7 @@ function usersTable(rows, sorted) {
   return table("Users", [
     { label: "User", sort: "name", first: "asc", show: (row) => h("a", { href: link(`/users/${row.key}`) }, row.name ?? row.key, row.active === false && [" ", h("span", { class: "tag" }, "deactivated")], row.email && h("span", { class: "sub" }, row.email)) },
     { label: "Requests", number: true, sort: "requests", show: (row) => format.number(row.requests) },
-    { label: "Tokens", number: true, sort: "tokens", show: (row) => format.compact(row.total_tokens) },
+    { label: "Tokens", number: true, wide: true, sort: "tokens", show: (row) => format.compact(row.total_tokens) },
     { label: "Cost", number: true, sort: "cost", show: (row) => format.cost(row) },
     { label: "Errors", number: true, sort: "errors", wide: true, show: (row) => (row.errors ? `${format.number(row.errors)} (${format.percent(row.error_rate)})` : "0") },
     { label: "Last active", number: true, sort: "last_at", wide: true, show: (row) => h("span", { title: format.exactTime(row.last_request_at) }, format.since(row.last_request_at)) },
