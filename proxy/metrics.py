@@ -89,6 +89,8 @@ class Metrics:
         )
         self.quota_suspended = Gauge("quota_suspended", "1: a quota is not enforced now.", merge="max")
         self.quota_unenforced = Counter("quota_unenforced", "Admitted without a quota's check: no database.")
+        self.followed = Gauge("followed_objects", "Unfinished objects whose use is waited for.", merge="max")
+        self.follow_polls = Counter("follow_polls", "Questions after unfinished objects.", ("result",))
 
     def _declare_recorder(self) -> None:
         self.recorder_queue = Gauge("recorder_queue_records", "Records spooled and not yet in Postgres.")

@@ -127,6 +127,15 @@ class Settings(BaseSettings):
     default_output_tokens: int = Field(default=4096, ge=0)
     rollup_tags: tuple[str, ...] = ()
 
+    # objects
+    object_isolation: Literal["user", "group", "off"] = "user"
+    unknown_objects: Literal["allow", "refuse"] = "allow"
+    realtime_calls: Literal["pass", "refuse"] = "pass"
+    follow: bool = True
+    follow_first_s: Seconds = 10.0
+    follow_max_s: Seconds = 300.0
+    follow_give_up_s: Seconds = 8 * 86_400.0
+
     # money
     currencies: dict[str, dict[str, str]] = Field(default_factory=dict)
     prices: tuple[dict[str, Any], ...] = ()
