@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from proxy.admin.actor import Actor
 from proxy.metrics import Metrics
+from proxy.pricing.live import PriceSource
 from proxy.settings import Settings
 from proxy.store.postgres import Pool
 
@@ -27,5 +28,7 @@ class AdminContext:
     ready: Mapping[str, Callable[[], str | None]] = field(default_factory=dict)
     """What must be well for /readyz: a name, and a check that says in words why it is not (None: it is)."""
     now: Callable[[], datetime] = utc_now
+    prices: PriceSource | None = None
+    """What models cost now; None where nobody needs it."""
     local: Actor | None = None
     """Who asks when nobody needs a credential: the command line, on a socket that only it can reach."""

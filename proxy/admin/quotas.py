@@ -21,7 +21,7 @@ from proxy.admin.route import Ask, Route, bad_request, not_found
 from proxy.admin.shapes import Input, Instant, PageQuery, PageView, Reference, View, masked
 from proxy.admin.users import subject_user
 from proxy.core.quota import Scope, Unit
-from proxy.store import issued_keys, people, quota_status, quotas
+from proxy.store import issued_keys, people, quota_status, quotas, quotas_live
 from proxy.store.rows import Row
 
 QuotaList = Annotated[list[QuotaInput], Field(max_length=50), AfterValidator(different)]
@@ -57,6 +57,14 @@ class QuotaChange(Input):
         default=None, description="A temporary limit; null ends the raise."
     )
     raised_until: Instant | None = None
+
+
+class Reset(Input):
+    """Whose window begins anew."""
+
+    subject: Reference | None = Field(
+        default=None, description="The end user's name, where the quota binds each end user alike."
+    )
 
 
 class QuotaListView(View):
@@ -227,6 +235,19 @@ async def change_quota(ask: Ask) -> QuotaView:
     return quota_view(after)
 
 
+async def reset_quota(ask: Ask) -> QuotaView:
+    """Begin the current window anew, as if nothing had been used in it; the records stay."""
+    row = await _subject_quota(ask)
+    now = ask.now.timestamp()
+    bound = await quota_status.own(ask.connection, row["scope"], row["scope_id"], now=now)
+    (quota,) = (each for each in bound if each.id == row["id"])
+    subject = row["scope_id"] or ask.body.subject or quota_status.EVERYBODY
+    (before,) = await quotas_live.statuses(ask.connection, [(quota, subject)], now=now)
+    await quotas_live.reset_window(ask.connection, quota, subject, now=now)
+    ask.audit("quota.reset", row["id"], {"used": before.used}, {"subject": subject})
+    return quota_view(row)
+
+
 async def remove_quota(ask: Ask) -> QuotaView:
     """Remove the rule; usage stays in the records."""
     before = await _subject_quota(ask)
@@ -297,6 +318,17 @@ ROUTES = (
         answer=QuotaView,
         tag="quotas",
         example={"limit": "8.00"},
+    ),
+    Route(
+        method="POST",
+        path="/admin/quotas/{quota}/reset",
+        handler=reset_quota,
+        summary="Begin a quota's window anew",
+        access="write",
+        body=Reset,
+        answer=QuotaView,
+        tag="quotas",
+        example={},
     ),
     Route(
         method="DELETE",

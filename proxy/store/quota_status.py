@@ -49,7 +49,7 @@ async def user_statuses(
     )
 
 
-async def own(connection: Connection, scope: Scope, scope_id: str, *, now: float) -> tuple[Quota, ...]:
+async def own(connection: Connection, scope: Scope, scope_id: str | None, *, now: float) -> tuple[Quota, ...]:
     """The quotas set for one key, group or end user itself."""
     for row in await connection.fetch(_LIVE["live_quotas"], [subject_of(scope, scope_id)]):
         return read_quotas(row["row"], now)

@@ -16,6 +16,7 @@ from proxy.admin.context import AdminContext
 from proxy.admin.site import build_app
 from proxy.core.spoolformat import RECORD_FIELDS
 from proxy.metrics import Metrics
+from proxy.pricing.live import PriceSource
 from proxy.settings import Settings
 from proxy.store import people, records
 
@@ -79,6 +80,7 @@ async def serve(pool) -> AsyncIterator[Callable[..., Any]]:
             pool=lambda: pool,
             ready=ready or {},
             now=lambda: NOW,
+            prices=PriceSource(),
         )
         client = TestClient(TestServer(build_app(context)))
         await client.start_server()

@@ -9,8 +9,9 @@ from openapi_spec_validator import validate
 from pydantic import TypeAdapter
 
 from proxy.admin.site import all_routes
+from proxy.pricing.live import local_price
 from proxy.settings import Settings
-from proxy.store import people, plans, quotas
+from proxy.store import people, plans, prices, quotas
 from proxy.store.quotas import Rule
 from tests.admin.conftest import NOW, record
 
@@ -58,6 +59,9 @@ async def world(pool, store):
     _, mine = await people.create_admin_key(pool, name="head of mine", group_id=group["id"])
     _, theirs = await people.create_admin_key(pool, name="head of theirs", group_id=other["id"])
     admin, _ = await people.create_admin_key(pool, name="to be revoked")
+    _, price = await prices.put_price(
+        pool, local_price("new", {"model": "m", "rates": {"input_tokens": "1"}})
+    )
     line = record(NOW, user_id=user["id"], key_id=key["id"], group_id=group["id"])
     await store(line)
     parts = {
@@ -66,6 +70,7 @@ async def world(pool, store):
         "key": key["id"],
         "quota": quota["id"],
         "plan": plan["id"],
+        "price": price["id"],
         "admin_key": admin["id"],
         "record": line["id"],
         "request": line["id"],
@@ -102,7 +107,7 @@ async def test_each_route_opens_to_whom_the_document_says(api, world, actor):
         if not allowed(route, actor):
             assert status == (401 if actor == "nobody" else 403), named
         elif actor == "theirs" and "{" in route.path and route.path.startswith("/admin"):
-            seen = {"/admin/stats/tags/{tag}", "/admin/plans/{plan}"}
+            seen = {"/admin/stats/tags/{tag}", "/admin/plans/{plan}", "/admin/prices/{price}"}
             assert status == (200 if route.path in seen else 404), named
         else:
             assert status not in (401, 403), named

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from tests.admin.conftest import NOW, record
+
 
 async def test_a_users_list_is_put_as_a_whole(api):
     user = await api.post("/admin/users", {"name": "Ana"})
@@ -142,3 +144,17 @@ async def test_a_plan_is_changed_and_removed_when_nobody_is_on_it(api):
     assert await api.refused("DELETE", "/admin/plans/basic") == (409, "already_exists", "plan")
     await api.ask("PATCH", f"/admin/users/{user['id']}", {"plan": None})
     assert (await api.ask("DELETE", "/admin/plans/basic"))[0] == 200
+
+
+async def test_a_window_begins_anew_and_the_log_says_what_was_used(api, store):
+    user = await api.post("/admin/users", {"name": "Ana"})
+    path = f"/admin/users/{user['id']}/quotas"
+    _, put = await api.ask("PUT", path, [{"unit": "tokens", "window": "month", "limit": "1000"}])
+    await store(record(NOW, user_id=user["id"]))
+    assert (await api.get(path))["data"][0]["used"] == "120"
+
+    await api.post(f"/admin/quotas/{put['data'][0]['id']}/reset", {})
+
+    assert (await api.get(path))["data"][0]["used"] == "0"
+    entry = (await api.get("/admin/audit?action=quota.reset"))["data"][0]
+    assert entry["before"] == {"used": 120}
