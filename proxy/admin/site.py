@@ -89,10 +89,9 @@ def add_routes(app: web.Application, context: AdminContext) -> None:
         app.router.add_route(route.method, route.path, handler)
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, handler)
-    for route in dashboard.routes(
-        lambda text, pool, ip: authenticator.verified(text, pool, ip, time.monotonic())
-    ):
-        app.router.add_route(route.method, route.path, server.handler(route))
+    dashboard.mount(
+        app.router, server, lambda text, pool, ip: authenticator.verified(text, pool, ip, time.monotonic())
+    )
 
     async def close_streams(_: web.Application) -> None:
         for slots in streams:

@@ -9,9 +9,9 @@ import hashlib
 
 from aiohttp import web
 
-from proxy.admin import session
+from proxy.admin import session, wire
 from proxy.admin.dashboard.files import PREFIX, File, Files
-from proxy.admin.route import Ask, Route
+from proxy.admin.serve import Server
 from proxy.core.refusal import Refusal
 
 POLICY = (
@@ -30,44 +30,29 @@ _PAGE_HEADERS = {
 _FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
 
 
-def routes(verify: session.Verify) -> tuple[Route, ...]:
+def mount(router: web.UrlDispatcher, server: Server, verify: session.Verify) -> None:
     """Signing in and out, the files, and last the page, which takes every other path under /dashboard."""
+    for route in session.routes(verify):
+        router.add_route(route.method, route.path, server.handler(route))
     files = Files()
     tag = f'"{hashlib.blake2b(files.page.content, digest_size=12).hexdigest()}"'
 
-    async def show_file(ask: Ask) -> web.StreamResponse:
-        """One file of the page."""
-        found = files.find(ask.path["version"], ask.path["name"])
+    async def show_file(request: web.Request) -> web.StreamResponse:
+        found = files.find(request.match_info["version"], request.match_info["name"])
         if found is None:
-            raise Refusal(404, "unknown_url", "There is no such file in this version of the dashboard.")
-        return await _answer(ask.request, found, _FOR_EVER)
+            refusal = Refusal(404, "unknown_url", "There is no such file in this version of the dashboard.")
+            return server.finish(request, wire.error_answer(refusal))
+        return server.finish(request, await _answer(request, found, _FOR_EVER))
 
-    async def show_page(ask: Ask) -> web.StreamResponse:
-        """The page."""
+    async def show_page(request: web.Request) -> web.StreamResponse:
         headers = _PAGE_HEADERS | {"etag": tag}
-        if tag in ask.request.headers.get("if-none-match", ""):
-            return web.Response(status=304, headers=headers)
-        return await _answer(ask.request, files.page, headers)
+        if tag in request.headers.get("if-none-match", ""):
+            return server.finish(request, web.Response(status=304, headers=headers))
+        return server.finish(request, await _answer(request, files.page, headers))
 
-    return (
-        *session.routes(verify),
-        _get(f"{PREFIX}{{version}}/{{name:.+}}", show_file, "A file of the dashboard"),
-        _get("/dashboard", show_page, "The dashboard"),
-        _get("/dashboard/{rest:.*}", show_page, "The dashboard"),
-    )
-
-
-def _get(path: str, handler: object, summary: str) -> Route:
-    return Route(
-        method="GET",
-        path=path,
-        handler=handler,  # type: ignore[arg-type]
-        summary=summary,
-        access="anyone",
-        transaction=False,
-        media_types=("text/html",),
-        tag="dashboard",
-    )
+    router.add_get(PREFIX + "{version}/{name:.+}", show_file)
+    router.add_get("/dashboard", show_page)
+    router.add_get("/dashboard/{rest:.*}", show_page)
 
 
 async def _answer(request: web.Request, found: File, headers: dict[str, str]) -> web.Response:

@@ -2,12 +2,28 @@
 
 export const BASE = "/dashboard";
 export const FILTERS = {
-  user: "User", group: "Group", key: "Key", model: "Model", operation: "Operation", endpoint: "Endpoint", provider: "Provider",
-  status: "Status", end_user: "End user", service_tier: "Service tier", finish_reason: "Finish reason", outcome: "Outcome",
+  user: "User",
+  group: "Group",
+  key: "Key",
+  model: "Model",
+  operation: "Operation",
+  endpoint: "Endpoint",
+  provider: "Provider",
+  status: "Status",
+  end_user: "End user",
+  service_tier: "Service tier",
+  finish_reason: "Finish reason",
+  outcome: "Outcome",
 };
 export const RANGES = {
-  today: "Today", 7: "Last 7 days", 30: "Last 30 days", 90: "Last 90 days", month: "This month", last_month: "Last month",
-  all: "All time", custom: "Custom range…",
+  today: "Today",
+  7: "Last 7 days",
+  30: "Last 30 days",
+  90: "Last 90 days",
+  month: "This month",
+  last_month: "Last month",
+  all: "All time",
+  custom: "Custom range…",
 };
 const ALL_DAYS = 3660;
 const DAY_MS = 86_400_000;

@@ -60,9 +60,12 @@ export const remove = (path) => ask("DELETE", path);
 export async function bulk(queries, signal) {
   const asked = Object.entries(queries).map(([name, [path, params]]) => ({ name, path: path + queryOf(params) }));
   const { results } = await post("/admin/stats/bulk", { queries: asked }, signal);
-  return Object.fromEntries(Object.entries(results).map(([name, { status, body }]) => [
-    name, status < 400 ? body : new ApiError(status, body.error.message, body.error.code, body.error.param),
-  ]));
+  return Object.fromEntries(
+    Object.entries(results).map(([name, { status, body }]) => [
+      name,
+      status < 400 ? body : new ApiError(status, body.error.message, body.error.code, body.error.param),
+    ]),
+  );
 }
 
 /** The answer, or its error thrown. */

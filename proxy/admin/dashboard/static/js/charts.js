@@ -49,23 +49,45 @@ export function chart(options) {
     if (!canvas.isConnected || !window.Chart) return;
     const made = new window.Chart(canvas, {
       type: options.kind ?? "bar",
-      data: { labels: options.keys.map(options.name), datasets: options.series.map((each, index) => ({ label: each.label, data: each.values, ...look(options, each, index) })) },
+      data: {
+        labels: options.keys.map(options.name),
+        datasets: options.series.map((each, index) => ({
+          label: each.label,
+          data: each.values,
+          ...look(options, each, index),
+        })),
+      },
       options: settings(options),
     });
     drawn.set(canvas, { chart: made, options });
   });
-  const legend = options.series.length > 1 && h("div", { class: "legend", role: "group", "aria-label": "Series" }, options.series.map((each, index) =>
-    h("button", {
-      type: "button", "aria-pressed": "true", title: each.label, style: { "--series": colour(each.colour ?? index) },
-      onclick: (event) => {
-        const made = drawn.get(canvas)?.chart;
-        if (!made) return;
-        const shown = !made.isDatasetVisible(index);
-        made.setDatasetVisibility(index, shown);
-        made.update();
-        event.currentTarget.setAttribute("aria-pressed", String(shown));
-      },
-    }, h("i", { "aria-hidden": "true" }), h("span", null, each.label))));
+  const legend =
+    options.series.length > 1 &&
+    h(
+      "div",
+      { class: "legend", role: "group", "aria-label": "Series" },
+      options.series.map((each, index) =>
+        h(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": "true",
+            title: each.label,
+            style: { "--series": colour(each.colour ?? index) },
+            onclick: (event) => {
+              const made = drawn.get(canvas)?.chart;
+              if (!made) return;
+              const shown = !made.isDatasetVisible(index);
+              made.setDatasetVisibility(index, shown);
+              made.update();
+              event.currentTarget.setAttribute("aria-pressed", String(shown));
+            },
+          },
+          h("i", { "aria-hidden": "true" }),
+          h("span", null, each.label),
+        ),
+      ),
+    );
   return h("figure", null, place, legend, asTable(options));
 }
 
@@ -73,7 +95,9 @@ const sum = (values) => values.reduce((total, each) => total + (each ?? 0), 0);
 
 function summary({ label, keys, name, series, value }) {
   if (!keys.length) return label;
-  const parts = series.slice(0, SERIES).map((each) => `${each.label} ${value(each.average ? each.average : sum(each.values))}`);
+  const parts = series
+    .slice(0, SERIES)
+    .map((each) => `${each.label} ${value(each.average ? each.average : sum(each.values))}`);
   return `${label}, ${name(keys[0])} to ${name(keys.at(-1))}: ${parts.join(", ")}. The numbers follow as a table.`;
 }
 
@@ -81,9 +105,17 @@ function asTable({ label, keys, name, series, value }) {
   const details = h("details", { class: "as-table" }, h("summary", null, "As a table"));
   details.addEventListener("toggle", () => {
     if (!details.open || details.childElementCount > 1) return;
-    const columns = [{ label: "Time", show: (index) => name(keys[index]) },
-      ...series.map((each) => ({ label: each.label, number: true, show: (index) => value(each.values[index] ?? 0) }))];
-    details.append(table(label, columns, keys.map((_, index) => index)));
+    const columns = [
+      { label: "Time", show: (index) => name(keys[index]) },
+      ...series.map((each) => ({ label: each.label, number: true, show: (index) => value(each.values[index] ?? 0) })),
+    ];
+    details.append(
+      table(
+        label,
+        columns,
+        keys.map((_, index) => index),
+      ),
+    );
   });
   return details;
 }
@@ -92,11 +124,27 @@ function look(options, series, index) {
   const tint = colourNow(series.colour ?? index);
   if ((series.kind ?? options.kind) === "line") {
     return {
-      type: "line", borderColor: tint, backgroundColor: tint, borderWidth: 2, borderDash: series.dashed ? [5, 4] : [], pointRadius: 0,
-      pointHitRadius: 12, tension: 0.25, order: series.kind ? 0 : 1,
+      type: "line",
+      borderColor: tint,
+      backgroundColor: tint,
+      borderWidth: 2,
+      borderDash: series.dashed ? [5, 4] : [],
+      pointRadius: 0,
+      pointHitRadius: 12,
+      tension: 0.25,
+      order: series.kind ? 0 : 1,
     };
   }
-  return { backgroundColor: tint, hoverBackgroundColor: tint, borderWidth: 0, borderRadius: 2, maxBarThickness: 42, categoryPercentage: 0.86, barPercentage: 0.94, order: 1 };
+  return {
+    backgroundColor: tint,
+    hoverBackgroundColor: tint,
+    borderWidth: 0,
+    borderRadius: 2,
+    maxBarThickness: 42,
+    categoryPercentage: 0.86,
+    barPercentage: 0.94,
+    order: 1,
+  };
 }
 
 function settings({ value, axis, stacked }) {
@@ -112,8 +160,19 @@ function settings({ value, axis, stacked }) {
     plugins: {
       legend: { display: false },
       tooltip: {
-        backgroundColor: surface, borderColor: line, borderWidth: 1, titleColor: text, bodyColor: text, footerColor: text, padding: 10,
-        boxPadding: 4, cornerRadius: 8, usePointStyle: true, titleFont: { family }, bodyFont: { family }, footerFont: { family },
+        backgroundColor: surface,
+        borderColor: line,
+        borderWidth: 1,
+        titleColor: text,
+        bodyColor: text,
+        footerColor: text,
+        padding: 10,
+        boxPadding: 4,
+        cornerRadius: 8,
+        usePointStyle: true,
+        titleFont: { family },
+        bodyFont: { family },
+        footerFont: { family },
         filter: (item) => item.raw !== 0,
         itemSort: (a, b) => b.raw - a.raw,
         callbacks: {
@@ -123,8 +182,19 @@ function settings({ value, axis, stacked }) {
       },
     },
     scales: {
-      x: { stacked, grid: { display: false }, border: { color: line }, ticks: { ...ticks, maxRotation: 0, autoSkipPadding: 18 } },
-      y: { stacked, beginAtZero: true, grid: { color: line }, border: { display: false }, ticks: { ...ticks, maxTicksLimit: 6, callback: (number) => (axis ?? value)(number) } },
+      x: {
+        stacked,
+        grid: { display: false },
+        border: { color: line },
+        ticks: { ...ticks, maxRotation: 0, autoSkipPadding: 18 },
+      },
+      y: {
+        stacked,
+        beginAtZero: true,
+        grid: { color: line },
+        border: { display: false },
+        ticks: { ...ticks, maxTicksLimit: 6, callback: (number) => (axis ?? value)(number) },
+      },
     },
   };
 }

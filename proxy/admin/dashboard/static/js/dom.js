@@ -34,9 +34,16 @@ export function put(node, ...children) {
 export function icon(...paths) {
   const svg = document.createElementNS(SVG, "svg");
   for (const [name, value] of Object.entries({
-    viewBox: "0 0 20 20", fill: "none", stroke: "currentColor", "stroke-width": "1.6", "stroke-linecap": "round",
-    "stroke-linejoin": "round", "aria-hidden": "true", focusable: "false",
-  })) svg.setAttribute(name, value);
+    viewBox: "0 0 20 20",
+    fill: "none",
+    stroke: "currentColor",
+    "stroke-width": "1.6",
+    "stroke-linecap": "round",
+    "stroke-linejoin": "round",
+    "aria-hidden": "true",
+    focusable: "false",
+  }))
+    svg.setAttribute(name, value);
   for (const d of paths) {
     const path = document.createElementNS(SVG, "path");
     path.setAttribute("d", d);

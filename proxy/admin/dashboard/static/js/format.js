@@ -5,24 +5,39 @@ const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const one = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 const share = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
-const signed = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 0, signDisplay: "exceptZero" });
+const signed = new Intl.NumberFormat(undefined, {
+  style: "percent",
+  maximumFractionDigits: 0,
+  signDisplay: "exceptZero",
+});
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const dayShort = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const monthLong = new Intl.DateTimeFormat(undefined, { month: "short", year: "numeric" });
 const minute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const minuteShort = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
+const minuteShort = new Intl.DateTimeFormat(undefined, {
+  month: "short",
+  day: "numeric",
+  hour: "numeric",
+  minute: "2-digit",
+});
 const second = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const hour = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const ago = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
-const AGES = [[60, "second", 1], [3600, "minute", 60], [86_400, "hour", 3600], [86_400 * 45, "day", 86_400]];
+const AGES = [
+  [60, "second", 1],
+  [3600, "minute", 60],
+  [86_400, "hour", 3600],
+  [86_400 * 45, "day", 86_400],
+];
 
 let currency = "USD";
 const moneys = new Map();
 
 export const number = (value) => (value === null || value === undefined ? DASH : whole.format(value));
 /** 1.2M: for tiles and axes, where the exact number stands elsewhere. */
-export const compact = (value) => (value === null || value === undefined ? DASH : Math.abs(value) < 10_000 ? whole.format(value) : short.format(value));
+export const compact = (value) =>
+  value === null || value === undefined ? DASH : Math.abs(value) < 10_000 ? whole.format(value) : short.format(value);
 export const percent = (value) => (value === null || value === undefined ? DASH : share.format(value));
 export const change = (value) => signed.format(value);
 export const perSecond = (value) => (value === null || value === undefined ? DASH : one.format(value));
@@ -54,7 +69,8 @@ export function money(value, code = "USD") {
   if (size > 0 && size < LEAST) return `< ${money(LEAST, code)}`;
   const precision = size === 0 || size >= 0.0995 ? "cents" : size >= 0.00995 ? "mills" : "small";
   const name = `${code} ${precision}`;
-  if (!moneys.has(name)) moneys.set(name, new Intl.NumberFormat(undefined, { style: "currency", currency: code, ...PRECISIONS[precision] }));
+  if (!moneys.has(name))
+    moneys.set(name, new Intl.NumberFormat(undefined, { style: "currency", currency: code, ...PRECISIONS[precision] }));
   return moneys.get(name).format(Number(value));
 }
 
@@ -79,7 +95,8 @@ export const timeOfDay = (text) => clock.format(new Date(text));
 /** "2026-11", "2026-11-03" or "2026-11-03T14:00", as statistics name times, for an axis. */
 export function period(key) {
   const [year, month, rest] = key.split("-");
-  if (rest === undefined) return month === undefined ? year : monthLong.format(new Date(Number(year), Number(month) - 1));
+  if (rest === undefined)
+    return month === undefined ? year : monthLong.format(new Date(Number(year), Number(month) - 1));
   const [dayOfMonth, time] = rest.split("T");
   const at = new Date(Number(year), Number(month) - 1, Number(dayOfMonth), Number((time ?? "0").slice(0, 2)));
   return time === undefined ? dayShort.format(at) : hour.format(at);
@@ -89,7 +106,8 @@ export function period(key) {
 export function since(text, now = Date.now()) {
   if (!text) return "never";
   const seconds = (new Date(text).getTime() - now) / 1000;
-  for (const [below, unit, size] of AGES) if (Math.abs(seconds) < below) return ago.format(Math.round(seconds / size), unit);
+  for (const [below, unit, size] of AGES)
+    if (Math.abs(seconds) < below) return ago.format(Math.round(seconds / size), unit);
   return date(text);
 }
 

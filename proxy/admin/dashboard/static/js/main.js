@@ -27,9 +27,22 @@ import { shell } from "./shell.js";
 
 /** Pattern -> page: a function of {params, query, signal, again} that returns {title, node}, at once or later. */
 const ADMIN = {
-  "/": overview, "/users": users, "/users/:id": user, "/groups": groups, "/groups/:id": group, "/models": models,
-  "/endpoints": endpoints, "/operations": operations, "/requests": requests, "/errors": errors, "/keys": keys, "/quotas": quotas,
-  "/plans/:id": plan, "/prices": prices, "/admin-keys": admins, "/audit": audit,
+  "/": overview,
+  "/users": users,
+  "/users/:id": user,
+  "/groups": groups,
+  "/groups/:id": group,
+  "/models": models,
+  "/endpoints": endpoints,
+  "/operations": operations,
+  "/requests": requests,
+  "/errors": errors,
+  "/keys": keys,
+  "/quotas": quotas,
+  "/plans/:id": plan,
+  "/prices": prices,
+  "/admin-keys": admins,
+  "/audit": audit,
 };
 const OWN = { "/": myUsage, "/requests": myRequests };
 
@@ -45,7 +58,11 @@ function match(path) {
       return "([^/]+)";
     });
     const found = new RegExp(`^${expression}$`).exec(path);
-    if (found) return { page, params: Object.fromEntries(names.map((name, index) => [name, decodeURIComponent(found[index + 1])])) };
+    if (found)
+      return {
+        page,
+        params: Object.fromEntries(names.map((name, index) => [name, decodeURIComponent(found[index + 1])])),
+      };
   }
   return null;
 }
@@ -67,7 +84,10 @@ async function show(moved) {
   } catch (error) {
     if (error.name === "AbortError" || signal.aborted || error.status === 401) return;
     if (!(error instanceof ApiError)) throw error;
-    made = error.status === 404 ? missing(error.message) : { title: "Not loaded", node: [head("Not loaded"), problem(error, again)] };
+    made =
+      error.status === 404
+        ? missing(error.message)
+        : { title: "Not loaded", node: [head("Not loaded"), problem(error, again)] };
   }
   if (signal.aborted) return;
   put(frame.main, made.node);
@@ -81,7 +101,18 @@ async function show(moved) {
 
 const missing = (text = "There is no page at this address.") => ({
   title: "Not found",
-  node: [head("Not found"), h("div", { class: "card" }, empty(text, "It may have been removed, or the address has a mistake.", h("a", { class: "button", href: BASE }, "To the overview")))],
+  node: [
+    head("Not found"),
+    h(
+      "div",
+      { class: "card" },
+      empty(
+        text,
+        "It may have been removed, or the address has a mistake.",
+        h("a", { class: "button", href: BASE }, "To the overview"),
+      ),
+    ),
+  ],
 });
 
 function follow(href) {
@@ -120,7 +151,17 @@ function start() {
 
 document.addEventListener("click", (event) => {
   const anchor = event.target.closest("a[href]");
-  if (!anchor || !frame || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  if (
+    !anchor ||
+    !frame ||
+    event.defaultPrevented ||
+    event.button ||
+    event.ctrlKey ||
+    event.metaKey ||
+    event.shiftKey ||
+    event.altKey
+  )
+    return;
   if (anchor.origin !== location.origin || anchor.hasAttribute("download") || anchor.target) return;
   if (anchor.pathname !== BASE && !anchor.pathname.startsWith(`${BASE}/`)) return;
   event.preventDefault();
@@ -137,12 +178,24 @@ addEventListener("signed-out", async () => {
 });
 addEventListener("unhandledrejection", (event) => {
   if (event.reason?.name === "AbortError") return;
-  notice(event.reason instanceof ApiError ? event.reason.message : "The page failed; reload it. The browser's console says more.", { bad: true });
+  notice(
+    event.reason instanceof ApiError
+      ? event.reason.message
+      : "The page failed; reload it. The browser's console says more.",
+    { bad: true },
+  );
 });
 
 try {
   await load();
   start();
 } catch (error) {
-  put(app, h("div", { class: "starting" }, problem(error, () => location.reload())));
+  put(
+    app,
+    h(
+      "div",
+      { class: "starting" },
+      problem(error, () => location.reload()),
+    ),
+  );
 }

@@ -14,14 +14,25 @@ const COLUMNS = { tokens: "total_tokens", requests: "requests" };
 export const measure = (metric, row) => (metric === "cost" ? Number(format.amount(row)[0] ?? 0) : row[COLUMNS[metric]]);
 
 /** A metric's number as text, and for an axis. */
-export const shown = (metric, value) => (metric === "cost" ? format.money(value, format.shownCurrency()) : format.number(Math.round(value)));
-const onAxis = (metric, value) => (metric === "cost" ? format.money(value, format.shownCurrency()) : format.compact(value));
+export const shown = (metric, value) =>
+  metric === "cost" ? format.money(value, format.shownCurrency()) : format.number(Math.round(value));
+const onAxis = (metric, value) =>
+  metric === "cost" ? format.money(value, format.shownCurrency()) : format.compact(value);
 
 /**
  * Load a chart: `by` a dimension, whose seven largest values are stacked and the rest is "Other"; without it the sum.
  * `source` asks the API for rows by dimensions: (params) => {data, period}.
  */
-export async function usageOverTime({ period, query, by = null, metric = "cost", source, label = "Usage over time", low = false, filters = filtersOf(query) }) {
+export async function usageOverTime({
+  period,
+  query,
+  by = null,
+  metric = "cost",
+  source,
+  label = "Usage over time",
+  low = false,
+  filters = filtersOf(query),
+}) {
   const asked = { ...period, ...filters };
   const [totals, tops] = await Promise.all([
     step(source, asked),
@@ -29,18 +40,32 @@ export async function usageOverTime({ period, query, by = null, metric = "cost",
   ]);
   const { keys, axis } = totals;
   const all = keys.map((key) => totals.rows.get(key) ?? 0).map((row) => (row ? measure(metric, row) : 0));
-  const options = { label, keys, name: format.period, value: (value) => shown(metric, value), axis: (value) => onAxis(metric, value), low };
+  const options = {
+    label,
+    keys,
+    name: format.period,
+    value: (value) => shown(metric, value),
+    axis: (value) => onAxis(metric, value),
+    low,
+  };
   // A comma separates values in the API's filters; what holds one, and what has no name, is among the others.
-  const named = tops?.data.filter((row) => row.key && !row.key.includes(",") && measure(metric, row) > 0).slice(0, SHOWN) ?? [];
+  const named =
+    tops?.data.filter((row) => row.key && !row.key.includes(",") && measure(metric, row) > 0).slice(0, SHOWN) ?? [];
   if (named.length < (tops?.data.length > 1 ? 1 : 2)) {
     return chart({ ...options, series: [{ label: METRICS[metric], values: all }] });
   }
   const per = await pages(source, { ...asked, [by]: named.map((row) => row.key), group_by: `${axis},${by}` });
   const found = new Map(per.map((row) => [`${row.key} ${row.second_key}`, measure(metric, row)]));
-  const series = named.map((row) => ({ label: row.name ?? row.key, values: keys.map((key) => found.get(`${key} ${row.key}`) ?? 0) }));
-  const rest = all.map((value, index) => Math.max(0, value - series.reduce((sum, each) => sum + each.values[index], 0)));
+  const series = named.map((row) => ({
+    label: row.name ?? row.key,
+    values: keys.map((key) => found.get(`${key} ${row.key}`) ?? 0),
+  }));
+  const rest = all.map((value, index) =>
+    Math.max(0, value - series.reduce((sum, each) => sum + each.values[index], 0)),
+  );
   const small = Math.max(...all, 0) / 100_000;
-  if (rest.some((value) => value > small)) series.push({ label: "Other", values: rest.map((value) => (value > small ? value : 0)), colour: 99 });
+  if (rest.some((value) => value > small))
+    series.push({ label: "Other", values: rest.map((value) => (value > small ? value : 0)), colour: 99 });
   return chart({ ...options, series, stacked: true });
 }
 
@@ -50,7 +75,9 @@ async function step(source, asked) {
   const rows = new Map(answer.data.map((row) => [row.key, row]));
   const first = answer.data[0]?.key;
   // All time begins with the first usage there is.
-  const keys = keysOf(answer.period, axis).filter((key) => asked.days === undefined || asked.days < 400 || (first && key >= first));
+  const keys = keysOf(answer.period, axis).filter(
+    (key) => asked.days === undefined || asked.days < 400 || (first && key >= first),
+  );
   return { axis, rows, keys };
 }
 

@@ -21,9 +21,27 @@ export async function keys({ query, signal, again }) {
     title: "Keys",
     node: [
       head("Keys", { about: "Issue one on the page of its user" }),
-      h("div", { class: "filters" }, searchBox(search, "Search keys"), h("a", { class: "button slim", href: here({ show: live ? "all" : null, page: null }) }, live ? "Show ended ones too" : "Only live ones")),
-      card(live ? "Live keys" : "All keys", page.data.length ? [keyTable(page.data, again, owners), pager(page, "key")]
-        : empty(search ? "No key is called that" : "No keys yet", "A key belongs to a user: open a user and issue one.", h("a", { class: "button", href: link("/users", { show: "all" }) }, "To the users")), { flush: true }),
+      h(
+        "div",
+        { class: "filters" },
+        searchBox(search, "Search keys"),
+        h(
+          "a",
+          { class: "button slim", href: here({ show: live ? "all" : null, page: null }) },
+          live ? "Show ended ones too" : "Only live ones",
+        ),
+      ),
+      card(
+        live ? "Live keys" : "All keys",
+        page.data.length
+          ? [keyTable(page.data, again, owners), pager(page, "key")]
+          : empty(
+              search ? "No key is called that" : "No keys yet",
+              "A key belongs to a user: open a user and issue one.",
+              h("a", { class: "button", href: link("/users", { show: "all" }) }, "To the users"),
+            ),
+        { flush: true },
+      ),
     ],
   };
 }
@@ -36,20 +54,51 @@ async function names(ids, signal) {
 
 /** A card with the keys of one user. */
 export function keysCard(rows, again, { user }) {
-  return card("Keys", rows.length ? keyTable(rows, again)
-    : empty("No key yet", "An application needs one to make requests for this user.", mayWrite() && h("button", { type: "button", class: "button primary", onclick: () => issueKey(user, again) }, "Issue key")), { flush: true });
+  return card(
+    "Keys",
+    rows.length
+      ? keyTable(rows, again)
+      : empty(
+          "No key yet",
+          "An application needs one to make requests for this user.",
+          mayWrite() &&
+            h("button", { type: "button", class: "button primary", onclick: () => issueKey(user, again) }, "Issue key"),
+        ),
+    { flush: true },
+  );
 }
 
 function keyTable(rows, again, owners = null) {
-  return table("Keys", [
-    { label: "Key", show: (key) => [key.name ?? "not named", h("code", { class: "sub" }, key.masked)] },
-    owners && { label: "User", show: (key) => h("a", { class: "clip", href: link(`/users/${key.user_id}`) }, owners.get(key.user_id) ?? key.user_id) },
-    { label: "State", show: state },
-    { label: "Kind", wide: true, show: (key) => (key.service ? "service key" : "personal") },
-    { label: "Last used", wide: true, show: (key) => h("span", { title: format.exactTime(key.last_used_at) }, format.since(key.last_used_at)) },
-    { label: "Created", wide: true, show: (key) => format.date(key.created_at) },
-    mayWrite() && { label: "", show: (key) => (ended(key) ? null : rowButtons(key.name ?? key.masked, [["Rotate", () => rotateKey(key, again)], ["Revoke", () => revokeKey(key, again), "danger"]])) },
-  ].filter(Boolean), rows);
+  return table(
+    "Keys",
+    [
+      { label: "Key", show: (key) => [key.name ?? "not named", h("code", { class: "sub" }, key.masked)] },
+      owners && {
+        label: "User",
+        show: (key) =>
+          h("a", { class: "clip", href: link(`/users/${key.user_id}`) }, owners.get(key.user_id) ?? key.user_id),
+      },
+      { label: "State", show: state },
+      { label: "Kind", wide: true, show: (key) => (key.service ? "service key" : "personal") },
+      {
+        label: "Last used",
+        wide: true,
+        show: (key) => h("span", { title: format.exactTime(key.last_used_at) }, format.since(key.last_used_at)),
+      },
+      { label: "Created", wide: true, show: (key) => format.date(key.created_at) },
+      mayWrite() && {
+        label: "",
+        show: (key) =>
+          ended(key)
+            ? null
+            : rowButtons(key.name ?? key.masked, [
+                ["Rotate", () => rotateKey(key, again)],
+                ["Revoke", () => revokeKey(key, again), "danger"],
+              ]),
+      },
+    ].filter(Boolean),
+    rows,
+  );
 }
 
 const past = (text) => text !== null && new Date(text) <= new Date();

@@ -19,48 +19,152 @@ export async function prices({ query, signal, again }) {
   const model = query.get("model");
   const write = mayWrite() && everywhere();
   const page = await api.get("/admin/prices", { model, page: query.get("page"), limit: LIMIT }, signal);
-  const input = h("input", { type: "search", name: "model", value: model, placeholder: "Model, such as gpt-5*", "aria-label": "Model" });
-  const search = h("form", { role: "search", onsubmit: (event) => {
-    event.preventDefault();
-    dispatchEvent(new CustomEvent("follow", { detail: here({ model: input.value.trim() || null, page: null }) }));
-  } }, input);
+  const input = h("input", {
+    type: "search",
+    name: "model",
+    value: model,
+    placeholder: "Model, such as gpt-5*",
+    "aria-label": "Model",
+  });
+  const search = h(
+    "form",
+    {
+      role: "search",
+      onsubmit: (event) => {
+        event.preventDefault();
+        dispatchEvent(new CustomEvent("follow", { detail: here({ model: input.value.trim() || null, page: null }) }));
+      },
+    },
+    input,
+  );
   return {
     title: "Prices",
     node: [
-      head("Prices", { about: "Set here; they come before the price list that the proxy brings along", tools: write && h("button", { type: "button", class: "button primary", onclick: () => setPrice(again) }, draw("plus"), "Set a price") }),
+      head("Prices", {
+        about: "Set here; they come before the price list that the proxy brings along",
+        tools:
+          write &&
+          h(
+            "button",
+            { type: "button", class: "button primary", onclick: () => setPrice(again) },
+            draw("plus"),
+            "Set a price",
+          ),
+      }),
       h("div", { class: "filters" }, search),
-      card("Local prices", page.data.length ? [table("Local prices", [
-        { label: "Model", show: (row) => [row.model, h("span", { class: "sub" }, [row.provider, row.tier !== "default" && row.tier].filter(Boolean).join(" · "))] },
-        { label: "US dollars per million tokens, or per unit", show: (row) => rates(row.rates) },
-        { label: "From", show: (row) => format.date(row.starts_at) },
-        write && { label: "", show: (row) => rowButtons(`${row.model} from ${format.date(row.starts_at)}`, [["Remove", () => removePrice(row, again), "danger"]]) },
-      ].filter(Boolean), page.data), pager(page, "price")]
-        : empty(model ? "No local price for that model" : "No prices set here", "OpenAI's models are priced by the list that the proxy brings along. Set a price for a model that it does not know, or for a contract of your own."), { flush: true }),
+      card(
+        "Local prices",
+        page.data.length
+          ? [
+              table(
+                "Local prices",
+                [
+                  {
+                    label: "Model",
+                    show: (row) => [
+                      row.model,
+                      h(
+                        "span",
+                        { class: "sub" },
+                        [row.provider, row.tier !== "default" && row.tier].filter(Boolean).join(" · "),
+                      ),
+                    ],
+                  },
+                  { label: "US dollars per million tokens, or per unit", show: (row) => rates(row.rates) },
+                  { label: "From", show: (row) => format.date(row.starts_at) },
+                  write && {
+                    label: "",
+                    show: (row) =>
+                      rowButtons(`${row.model} from ${format.date(row.starts_at)}`, [
+                        ["Remove", () => removePrice(row, again), "danger"],
+                      ]),
+                  },
+                ].filter(Boolean),
+                page.data,
+              ),
+              pager(page, "price"),
+            ]
+          : empty(
+              model ? "No local price for that model" : "No prices set here",
+              "Set one for a model that the price list does not know, or for a contract of your own.",
+            ),
+        { flush: true },
+      ),
     ],
   };
 }
 
-const rates = (found) => Object.entries(found).map(([unit, rate]) => h("span", { class: "sub" }, `${COMMON[unit] ?? format.titled(unit.replaceAll("_", " "))}: ${typeof rate === "object" ? Object.entries(rate).map(([from, usd]) => `${from} ${usd}`).join(", ") : rate}`));
+const rates = (found) =>
+  Object.entries(found).map(([unit, rate]) =>
+    h(
+      "span",
+      { class: "sub" },
+      `${COMMON[unit] ?? format.titled(unit.replaceAll("_", " "))}: ${
+        typeof rate === "object"
+          ? Object.entries(rate)
+              .map(([from, usd]) => `${from} ${usd}`)
+              .join(", ")
+          : rate
+      }`,
+    ),
+  );
 
 function setPrice(again) {
-  form("Set a price", [
-    { name: "model", label: "Model", required: true, placeholder: "gpt-5*" },
-    { name: "provider", label: "Provider", value: "openai" },
-    ...Object.entries(COMMON).map(([name, label]) => ({ name, label: `${label}, US dollars per million tokens`, kind: "number", required: name === "input_tokens" })),
-    { name: "starts_at", label: "From", kind: "time", hint: "Empty: always." },
-    { name: "tier", label: "Service tier", kind: "select", options: ["default", "flex", "priority", "batch"].map((tier) => [tier, tier]) },
-    { name: "more", label: "Other units", kind: "area", full: true, hint: "One unit=dollars on each line, such as web_searches=0.01." },
-  ], {
-    button: "Set price",
-    submit: async ({ more, ...values }) => {
-      const given = Object.keys(COMMON).filter((name) => values[name] !== null).map((name) => [name, values[name]]);
-      const body = Object.fromEntries(Object.entries(values).filter(([name, value]) => !(name in COMMON) && value !== null));
-      return api.post("/admin/prices", { ...body, rates: { ...Object.fromEntries(given), ...tagsOf(more) } });
+  form(
+    "Set a price",
+    [
+      { name: "model", label: "Model", required: true, placeholder: "gpt-5*" },
+      { name: "provider", label: "Provider", value: "openai" },
+      ...Object.entries(COMMON).map(([name, label]) => ({
+        name,
+        label: `${label}, US dollars per million tokens`,
+        kind: "number",
+        required: name === "input_tokens",
+      })),
+      { name: "starts_at", label: "From", kind: "time", hint: "Empty: always." },
+      {
+        name: "tier",
+        label: "Service tier",
+        kind: "select",
+        options: ["default", "flex", "priority", "batch"].map((tier) => [tier, tier]),
+      },
+      {
+        name: "more",
+        label: "Other units",
+        kind: "area",
+        full: true,
+        hint: "One unit=dollars on each line, such as web_searches=0.01.",
+      },
+    ],
+    {
+      button: "Set price",
+      submit: async ({ more, ...values }) => {
+        const given = Object.keys(COMMON)
+          .filter((name) => values[name] !== null)
+          .map((name) => [name, values[name]]);
+        const body = Object.fromEntries(
+          Object.entries(values).filter(([name, value]) => !(name in COMMON) && value !== null),
+        );
+        return api.post("/admin/prices", { ...body, rates: { ...Object.fromEntries(given), ...tagsOf(more) } });
+      },
+      done: () => {
+        notice("The price is set. Records before it keep theirs until they are repriced.");
+        return again();
+      },
     },
-    done: () => { notice("The price is set. Records before it keep theirs until they are repriced."); return again(); },
-  });
+  );
 }
 
-const removePrice = (row, again) => confirm("Remove price", `${row.model} will be priced by the price list again. Records keep the cost that they have.`, {
-  button: "Remove", submit: () => api.remove(`/admin/prices/${encodeURIComponent(row.id)}`), done: () => { notice("The price is removed."); return again(); },
-});
+const removePrice = (row, again) =>
+  confirm(
+    "Remove price",
+    `${row.model} will be priced by the price list again. Records keep the cost that they have.`,
+    {
+      button: "Remove",
+      submit: () => api.remove(`/admin/prices/${encodeURIComponent(row.id)}`),
+      done: () => {
+        notice("The price is removed.");
+        return again();
+      },
+    },
+  );

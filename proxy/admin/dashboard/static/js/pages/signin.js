@@ -7,7 +7,15 @@ import { themeSwitch } from "../shell.js";
 /** The form; `done` is called when somebody is signed in. */
 export function signInPage(done) {
   document.title = "Sign in · OpenAI usage";
-  const input = h("input", { id: "credential", type: "password", name: "credential", required: true, autocomplete: "current-password", "aria-describedby": "credential-hint wrong", spellcheck: "false" });
+  const input = h("input", {
+    id: "credential",
+    type: "password",
+    name: "credential",
+    required: true,
+    autocomplete: "current-password",
+    "aria-describedby": "credential-hint wrong",
+    spellcheck: "false",
+  });
   const wrong = h("p", { id: "wrong", class: "wrong", role: "alert" });
   const button = h("button", { type: "submit", class: "button primary" }, "Sign in");
   const submit = async (event) => {
@@ -28,15 +36,27 @@ export function signInPage(done) {
     }
   };
   const icon = document.querySelector('link[rel="icon"]').href;
-  const form = h("form", { class: "card field", onsubmit: submit, novalidate: true },
+  const form = h(
+    "form",
+    { class: "card field", onsubmit: submit, novalidate: true },
     h("div", { class: "brand" }, h("img", { src: icon, alt: "", width: "26", height: "26" }), "OpenAI usage"),
     h("h1", null, "Sign in"),
-    h("div", { class: "field" },
-      h("label", { for: "credential" }, "Key or token"), input,
-      h("span", { class: "hint", id: "credential-hint" }, "An admin key or a token shows everything it may see; a proxy key (sk-proxy-…) shows its user's own usage."), wrong),
+    h(
+      "div",
+      { class: "field" },
+      h("label", { for: "credential" }, "Key or token"),
+      input,
+      h(
+        "span",
+        { class: "hint", id: "credential-hint" },
+        "An admin key or a token shows everything it may see; a proxy key (sk-proxy-…) shows its user's own usage.",
+      ),
+      wrong,
+    ),
     button,
     session().simulated && h("p", { class: "tag warn" }, "Simulated: answers are made up"),
-    h("div", null, themeSwitch()));
+    h("div", null, themeSwitch()),
+  );
   requestAnimationFrame(() => input.focus());
   return h("main", { class: "sign-in" }, form);
 }
