@@ -22,14 +22,21 @@ from proxy.admin.site import build_app
 from proxy.core.ids import uuid7
 from proxy.gateway import upstreams
 from proxy.gateway.answers import Answers
+from proxy.gateway.bearers import Bearers
 from proxy.gateway.clocks import Clocks
 from proxy.gateway.cors import Cors
+from proxy.gateway.follower import Follower
 from proxy.gateway.front import Front
 from proxy.gateway.handler import Handler
+from proxy.gateway.holding import Holder
+from proxy.gateway.issued import Issued
 from proxy.gateway.keyring import CHANNEL as CHANGED_CHANNEL
 from proxy.gateway.keyring import Keyring
 from proxy.gateway.ledger import Ledger
+from proxy.gateway.lists import Lists
 from proxy.gateway.onbehalf import OnBehalf
+from proxy.gateway.owners import Owners
+from proxy.gateway.ownership import Makers
 from proxy.gateway.quotas import CHANNEL as QUOTA_CHANNEL
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
@@ -117,18 +124,21 @@ class Application:
         self._listener = Listener(
             listen_url, (QUOTA_CHANNEL, CHANGED_CHANNEL), self._notified, self._prices_changed.set
         )
-        self._build_pass(settings, metrics, loop)
+        self._build_pass(settings, metrics, loop, listen_url)
         self._build_control(settings, metrics)
         await self._keyring.start()
         await self._recorder.start()
         self._upkeep.start()
         await self._quotas.start()
         self._listener.start()
+        self._follower.start()
         await self._admin.setup()
         self._background = [loop.create_task(self._tick()), loop.create_task(self._keep_prices())]
         log.info("worker started", extra={"worker": self._worker, "simulated": self._simulated})
 
-    def _build_pass(self, settings: Settings, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
+    def _build_pass(
+        self, settings: Settings, metrics: Metrics, loop: asyncio.AbstractEventLoop, listen_url: str
+    ) -> None:
         chance = random.SystemRandom().getrandbits(64)
         # Mersenne Twister, seeded by the system: ids must be unique, not secret, and a system call for each costs 1 µs.
         draw = random.Random(chance).getrandbits  # noqa: S311
@@ -138,9 +148,12 @@ class Application:
 
         clocks = Clocks(loop.time, _now_us, new_id)
         cors = Cors(settings.cors, settings.cors_origins)
+        owners = Owners(self._pool, settings, metrics=metrics, clock=loop.time)
+        makers = Makers(owners, self._quotas, caller_of=self._keyring.caller_of, follow=settings.follow)
         self._ledger = Ledger(
             clocks=clocks,
             quotas=self._quotas,
+            makers=makers,
             recorder=self._recorder,
             prices=self._prices,
             metrics=metrics,
@@ -152,13 +165,31 @@ class Application:
         self._handler = Handler(
             settings,
             clocks=clocks,
-            keyring=self._keyring,
+            bearers=Bearers(
+                self._keyring, owners, trusted_proxies=settings.trusted_proxies, now_us=clocks.now_us
+            ),
+            owners=owners,
+            holder=Holder(
+                Lists(owners).look if settings.object_isolation != "off" else None,
+                Issued(self._pool, owners, makers).look,
+            ),
             onbehalf=self._onbehalf,
             quotas=self._quotas,
             ledger=self._ledger,
             answers=self._answers,
             cors=cors,
             upstreams=self._upstreams,
+            metrics=metrics,
+        )
+        self._follower = Follower(
+            self._pool,
+            settings,
+            listen_url=listen_url,
+            clocks=clocks,
+            upstreams=self._upstreams,
+            owners=owners,
+            ledger=self._ledger,
+            caller_of=self._keyring.caller_of,
             metrics=metrics,
         )
 
@@ -215,6 +246,7 @@ class Application:
             upstream.pool.close()
         for front in list(self._fronts):
             front.transport.close()
+        await self._follower.stop()
         await self._upkeep.stop()
         await self._recorder.stop(FLUSH_WAIT_S)
         await self._quotas.stop()

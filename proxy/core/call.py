@@ -40,6 +40,7 @@ _BODY_KEYS = frozenset(
         "best_of",
         "service_tier",
         "background",
+        "store",
         "background_options",
         "completion_window",
         "safety_identifier",
@@ -86,6 +87,8 @@ class Call:
     """Tokens assumed for images, audio and files inside the body."""
     service_tier: str | None = None
     background: bool = False
+    stores: bool | None = None
+    """`store`, as the request says it."""
     object_id: str | None = None
     """The first id in the path, e.g. of GET /v1/responses/{response_id}."""
     operation: str | None = None
@@ -150,6 +153,7 @@ def read_call(
         input_media_tokens=media_tokens,
         service_tier=_word(get("service_tier")),
         background=_true(get("background")),
+        stores=_said(get("store")),
         object_id=object_id,
         operation=said[0],
         tags=said[1],
@@ -188,6 +192,13 @@ def with_form(call: Call, fields: Mapping[str, str]) -> Call:
         end_user=call.end_user or _end_user(fields.get),
         hints={**call.hints, **_hints(fields.get, call.endpoint.meter)},
     )
+
+
+def with_labels(
+    call: Call, *, model: str | None, operation: str | None, tags: Mapping[str, str], end_user: str | None
+) -> Call:
+    """The same call as made for what another one was for."""
+    return replace(call, model=model, operation=operation, tags=tags, end_user=end_user)
 
 
 def _split_target(target: bytes) -> tuple[str, str]:
@@ -239,6 +250,10 @@ def _word(value: Any) -> str | None:
 def _true(value: Any) -> bool:
     """True in JSON, or "true" in a form."""
     return value is True or value == "true"
+
+
+def _said(value: Any) -> bool | None:
+    return value if type(value) is bool else None
 
 
 def _count(value: Any) -> int | None:

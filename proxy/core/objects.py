@@ -92,6 +92,8 @@ class ObjectRule:
     """The kind that a POST makes."""
     lists: bool = False
     """A GET lists objects of all makers in `data`."""
+    opt_in: bool = False
+    """A POST makes one only where the request says `"store": true`."""
     issues_secret: bool = False
     """The answer to a POST holds a client secret."""
     hints: tuple[bytes, ...] = ()
@@ -114,6 +116,7 @@ def rule_of(template: str, *, meter: str, websocket: bool) -> ObjectRule:
         names,
         makes,
         lists=collection is not None and not websocket,
+        opt_in=collection == "chat.completion",
         issues_secret=template in _SECRETS,
         hints=hints,
     )

@@ -109,6 +109,11 @@ KEEP = frozenset(
         "metadata",
         "token_usage",
         "model_grader_token_usage_per_model",
+        "thread_id",
+        "output_file_id",
+        "error_file_id",
+        "result_files",
+        "file",
     ]
 )
 
@@ -158,6 +163,9 @@ def read_nothing(tree: dict[str, Any], tally: Tally, hints: Hints) -> None:
     del hints
     _identity(tree, tally)
     tally.usage = None
+    file = tree.get("file")
+    if tree.get("object") == "upload" and type(file) is dict:
+        tally.belongs(file.get("id"), "file")
 
 
 def read_media(tree: dict[str, Any], tally: Tally, hints: Hints) -> None:

@@ -42,6 +42,7 @@ def read_run(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str | int])
     del hints
     if tree.get("object", "thread.run") != "thread.run":
         return
+    tally.belongs(tree.get("thread_id"), "thread")
     if _about(tree, tally, _RUN_ENDS):
         tally.usage = tokens.read(tree.get("usage")) or tally.usage
 
@@ -50,6 +51,8 @@ def read_batch(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str | int
     """A batch: the sum of its requests, at batch prices, which is what the tier "batch" says."""
     del hints
     tally.service_tier = BATCH_TIER
+    tally.belongs(tree.get("output_file_id"), "file")
+    tally.belongs(tree.get("error_file_id"), "file")
     errors = tree.get("errors")
     data = errors.get("data") if type(errors) is dict else None
     if type(data) is list and data:
@@ -87,6 +90,9 @@ def read_eval(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str | int]
 def read_fine_tuning(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str | int]) -> None:
     """A fine-tuning job: the tokens it trained on, of its base model."""
     del hints
+    files = tree.get("result_files")
+    for each in files if type(files) is list else ():
+        tally.belongs(each, "file")
     if _about(tree, tally, _TUNING_ENDS):
         trained = tokens.count(tree.get("trained_tokens"))
         tally.usage = Usage()

@@ -36,6 +36,7 @@ class Tally:
         "_text",
         "_text_bytes",
         "_text_chars",
+        "also",
         "complete",
         "error_code",
         "error_message",
@@ -62,6 +63,7 @@ class Tally:
         self.error_code: str | None = None
         self.error_message: str | None = None
         self.parts: list[Part] = []
+        self.also: dict[str, str] = {}
         self._keep_text = keep_text
         self._aside: list[bytes] = []
         self._aside_bytes = 0
@@ -76,6 +78,11 @@ class Tally:
         """Add a part; beyond PARTS_MAX they are added up in the last one of the same model, else dropped."""
         if len(self.parts) < PARTS_MAX:
             self.parts.append(part)
+
+    def belongs(self, object_id: Any, kind: str) -> None:
+        """A further object of the answer's maker."""
+        if type(object_id) is str and 0 < len(object_id) <= WORD_CHARS_MAX and len(self.also) < PARTS_MAX:
+            self.also[object_id] = kind
 
     def error(self, error: Any) -> None:
         """Read `{"type", "code", "message"}`, or a bare text, as OpenAI and others write errors."""
@@ -119,6 +126,7 @@ class Tally:
             error_code=self.error_code,
             error_message=self.error_message,
             parts=tuple(self.parts),
+            also=tuple(self.also.items()),
             delivered_chars=self._text_chars,
             delivered_bytes=self._text_bytes,
             delivered_text="".join(self._text),

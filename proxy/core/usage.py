@@ -79,6 +79,8 @@ class Reading:
     """The same text in UTF-8 bytes, which track tokens better across languages."""
     delivered_text: str = field(default="", repr=False)
     """The text itself, bounded; only where the meter was told to keep it for a tokenizer."""
+    also: tuple[tuple[str, str], ...] = ()
+    """(id, kind) of further objects that the answer shows to be its maker's: a run's thread, a batch's output file."""
     estimated: bool = False
     """The usage was inferred (a subtitle's last time stamp), not reported."""
     unknown: bool = False

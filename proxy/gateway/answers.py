@@ -44,6 +44,8 @@ class Answers:
         request_id = fields.get(b"x-request-id")
         if request_id is not None:
             exchange.upstream_request_id = request_id.decode("latin-1")[:REQUEST_ID_MAX_CHARS]
+        if exchange.call.endpoint.meter == "media" and (location := fields.get(b"location")) is not None:
+            exchange.location = location.decode("latin-1")
         added = b"x-proxy-request-id: %b\r\n" % exchange.id.encode()
         try:
             added += self._ledger.quota_lines(exchange)

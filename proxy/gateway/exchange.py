@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from proxy.core.call import Call
     from proxy.core.caller import Caller
     from proxy.core.meter import Meter
+    from proxy.core.objects import Owner
     from proxy.core.record import Outcome
     from proxy.core.shares import Reservation
     from proxy.gateway.request import Request
@@ -27,9 +28,14 @@ class Exchange:
         "client_status",
         "ended",
         "forwarded",
+        "head",
         "id",
+        "issued",
+        "location",
         "meter",
+        "named",
         "outcome",
+        "owner",
         "refusal",
         "request",
         "reservation",
@@ -67,6 +73,16 @@ class Exchange:
         self.tunnel: Tunnel | None = None
         self.bytes_out = 0
         self.upstream_request_id: str | None = None
+        self.named: tuple[tuple[str, str], ...] = ()
+        """Objects that the request names; see owners.py."""
+        self.owner: Owner | None = None
+        """Who made the object in the path."""
+        self.location: str | None = None
+        """Where the answer says that what it made is to be found."""
+        self.issued: str | None = None
+        """What the client secret in the answer is remembered by."""
+        self.head = b""
+        """The request's head as it went upstream; only where the answer is held, see holding.py."""
         self.refusal: Refusal | None = None
         """Our own answer instead of the upstream's."""
         self.outcome: Outcome = "success"

@@ -4,35 +4,37 @@
 
 `begin` reads and authenticates, `proceed` goes on once a body that must be read whole is there, `_admit` reserves, and
 `_forward` hands over to the relay; `Ledger.end` settles and records. Before and after the forwarding nothing awaits, so a
-client that hangs up can't tear a bill. The one exception is asked for before anything was sent: a quota whose share in
-this worker is too small (`_ask`).
+client that hangs up can't tear a bill. What memory doesn't know is asked before anything was sent (`_ask`): a quota whose
+share in this worker is too small, a named user, an object's owner.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import replace
+from typing import Any
 
 from proxy.core import splice
-from proxy.core.address import client_address, is_within, networks
 from proxy.core.attribution import attribute
 from proxy.core.call import read_call
 from proxy.core.caller import Caller
 from proxy.core.headers import request_head
 from proxy.core.refusal import Refusal, unavailable
 from proxy.gateway.answers import Answers
+from proxy.gateway.bearers import Bearers
 from proxy.gateway.clocks import Clocks
 from proxy.gateway.cors import Cors
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
-from proxy.gateway.keyring import Keyring
+from proxy.gateway.holding import Holder, Holding
 from proxy.gateway.ledger import Ledger
 from proxy.gateway.onbehalf import OnBehalf
+from proxy.gateway.owners import Owners
 from proxy.gateway.quotas import NeedsShare, Quotas
 from proxy.gateway.relay import Relay, RelayLimits
 from proxy.gateway.request import Request
-from proxy.gateway.sockets import peer_address
 from proxy.gateway.upstreams import Upstreams
 from proxy.metrics import Metrics
 from proxy.settings import Settings
@@ -49,7 +51,9 @@ class Handler:
         settings: Settings,
         *,
         clocks: Clocks,
-        keyring: Keyring,
+        bearers: Bearers,
+        owners: Owners,
+        holder: Holder,
         onbehalf: OnBehalf,
         quotas: Quotas,
         ledger: Ledger,
@@ -72,9 +76,11 @@ class Handler:
             idle_s=settings.upstream_idle_timeout_s,
             drain_s=settings.drain_limit_s if settings.on_client_disconnect == "drain" else None,
         )
-        self._trusted = networks(settings.trusted_proxies)
+        self._refuses_calls = settings.realtime_calls == "refuse"
         self._cors = cors
-        self._keyring = keyring
+        self._bearers = bearers
+        self._owners = owners
+        self._holder = holder
         self._onbehalf = onbehalf
         self._quotas = quotas
         self._ledger = ledger
@@ -94,11 +100,11 @@ class Handler:
             if request.is_preflight:
                 self._preflight(front, request)
                 return
-            caller = self._authenticate(front, request)
-            if self._reads_whole(request):
-                self._collect(front, request, caller)
+            caller = self._bearers.known(front, request)
+            if caller is not None:
+                self._enter(front, request, caller)
             else:
-                self._pass(front, request, caller, None)
+                self._wait(request, self._ask_bearer(front, request))
         except Refusal as refusal:
             self._turn_away(front, refusal)
         except Exception:
@@ -137,23 +143,29 @@ class Handler:
         """How many bytes of one body may be read whole now."""
         return max(0, min(self._body_max, self._bodies_max - self._collected_bytes))
 
-    def _authenticate(self, front: Front, request: Request) -> Caller:
-        caller = self._keyring.lookup(request.token(), self.now_us() / 1e6)
-        if caller.allowed_addresses is not None:
-            self._check_address(caller.allowed_addresses, front, request)
-        return caller
+    async def _ask_bearer(self, front: Front, request: Request) -> None:
+        """A client secret that memory does not know: look it up, then go on as if nothing had happened."""
+        try:
+            caller = await self._bearers.find(front, request)
+            self._waiting.pop(request, None)
+            if front.active is request:
+                self._enter(front, request, caller)
+                if request.complete and request.collecting:
+                    self.proceed(front, request)
+                front.resume_reading()
+        except Refusal as refusal:
+            self._waiting.pop(request, None)
+            self._turn_away(front, refusal)
+        except Exception:
+            self._waiting.pop(request, None)
+            log.exception("the pass failed", extra={"step": "bearer"})
+            self._fault(front)
 
-    def _check_address(self, allowed: tuple[str, ...], front: Front, request: Request) -> None:
-        forwarded = request.fields.get(b"x-forwarded-for")
-        said = forwarded.decode("latin-1") if forwarded is not None else None
-        address = client_address(peer_address(front.transport), said, self._trusted)
-        if not is_within(address, allowed):
-            raise Refusal(
-                401,
-                "ip_not_authorized",
-                f"This API key may not be used from the address {address}.",
-                reason="address",
-            )
+    def _enter(self, front: Front, request: Request, caller: Caller) -> None:
+        if self._reads_whole(request):
+            self._collect(front, request, caller)
+        else:
+            self._pass(front, request, caller, None)
 
     def _reads_whole(self, request: Request) -> bool:
         """JSON bodies are read whole, because the pass needs the model, the ceiling and the place to splice."""
@@ -190,31 +202,37 @@ class Handler:
         exchange = Exchange(self._new_id(request.started_us), caller, call, request, upstream)
         try:
             self._check(exchange, body)
-            admitted = not self._ledger.write_through and self._knows(exchange) and self._admit(exchange)
+            admitted = (
+                not self._ledger.write_through and self._knows(exchange, body) and self._admit(exchange)
+            )
         except Refusal as refusal:
             self._refuse(front, exchange, refusal)
             return
         if admitted:
             self._forward(front, exchange, body)
             return
-        task = asyncio.get_running_loop().create_task(self._ask(front, exchange, body))
+        self._wait(request, self._ask(front, exchange, body))
+
+    def _wait(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._waiting[request] = task
         self._answers.keep_task(task)
 
-    def _knows(self, exchange: Exchange) -> bool:
+    def _knows(self, exchange: Exchange, body: bytes | None) -> bool:
         """Whether memory holds everything that admission depends on. False: ask. Raises Refusal."""
         name, caller = exchange.call.on_behalf_of, exchange.caller
-        if name is None or caller is None:
-            return True
-        user = self._onbehalf.known(caller, name)
-        if user is None:
-            return False
-        exchange.caller = user
-        return True
+        if name is not None and caller is not None:
+            user = self._onbehalf.known(caller, name)
+            if user is None:
+                return False
+            exchange.caller = user
+        return self._owners.knows(exchange, body)
 
     def _admit(self, exchange: Exchange) -> bool:
         """Reserve from memory. False: memory can't decide, ask. Raises Refusal."""
         assert exchange.caller is not None
+        if exchange.owner is not None and exchange.owner.upstream:
+            exchange.upstream = self._upstreams.named(exchange.owner.upstream)
         need = self._ledger.need(exchange)
         try:
             exchange.reservation = self._quotas.admit(
@@ -233,6 +251,9 @@ class Handler:
             assert caller is not None
             if name is not None and caller.service:  # else the caller is the named user already
                 caller = exchange.caller = await self._onbehalf.find(caller, name)
+            if not self._owners.knows(exchange, body):
+                await self._owners.learn(exchange)
+                self._owners.check(exchange)
             if not self._admit(exchange):
                 need = self._ledger.need(exchange)
                 now = request.started_us / 1e6
@@ -262,6 +283,13 @@ class Handler:
             )
         request, caller = exchange.request, exchange.caller
         assert caller is not None
+        if self._refuses_calls and exchange.call.endpoint.meter == "media":
+            raise Refusal(
+                403,
+                "realtime_calls_refused",
+                "Calls whose sound does not pass the proxy are not allowed here; use a WebSocket.",
+                reason="realtime_calls",
+            )
         if body is None and request.has_body and request.is_json and caller.reads_bodies:
             raise Refusal(
                 413,
@@ -281,19 +309,26 @@ class Handler:
             exchange.spliced = sent is not body
         streaming = sent is None and request.has_body
         chunked = request.chunked
+        look = self._holder.look(exchange)
+        policy = upstream.policy
+        if request.secret:
+            policy = replace(policy, authorization=b"Bearer " + request.secret, key=request.secret)
         head = request_head(
             request.method,
             upstream.prefix + request.target if upstream.prefix else request.target,
             request.headers,
-            upstream.policy,
+            policy,
             length=len(sent) if sent is not None and request.length is not None else None,
             chunked=chunked,
-            identity=exchange.spliced,
+            identity=exchange.spliced or look is not None,
             websocket=request.websocket,
             expect=streaming and request.expects_continue,
         )
         relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head=head)
         front.exchange = relay
+        if look is not None:
+            exchange.head = head
+            relay.hear_through(Holding(relay, look, self._answers.keep_task))
         if streaming:
             relay.start(request.take_body(), streaming=True, upload_chunked=chunked)
             if request.complete:

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from proxy.core.caller import Caller
@@ -31,6 +32,7 @@ from proxy.core.keyrow import (
     subject_of,
     user_quotas,
 )
+from proxy.core.objects import Owner
 from proxy.core.quota import Quota, Scope
 from proxy.core.refusal import Refusal, invalid_key, unavailable
 from proxy.gateway import keyfile
@@ -126,6 +128,41 @@ class Keyring:
         """A Caller that is in no row of its own: a service key as the user it speaks for."""
         group = self._group(row)
         return build_caller(row, group, self._quotas_binding(row, group))
+
+    def bearer_of(self, owner: Owner, now: float) -> Caller:
+        """The Caller that a client secret stands for. Raises Refusal 401 when its key is good no more."""
+        assert owner.key_digest is not None
+        caller = self._callers.get(owner.key_digest) or self._admit(b"", owner.key_digest, now)
+        if caller.expires_at is not None and now >= caller.expires_at:
+            caller = self._admit(b"", owner.key_digest, now)
+        return caller if caller.user_id == owner.user_id else self._as_owner(caller, owner)
+
+    def caller_of(self, owner: Owner) -> Caller:
+        """Whom to charge for what an object's maker used, good key or not."""
+        text = self._rows.keys.get(owner.key_digest) if owner.key_digest is not None else None
+        if text is None:
+            return Caller(key_id=owner.key_id, user_id=owner.user_id, group_id=owner.group_id)
+        assert owner.key_digest is not None
+        row = read_key_row(text)
+        caller = self._callers.get(owner.key_digest) or self.bind(row)
+        return caller if caller.user_id == owner.user_id else self._as_owner(caller, owner)
+
+    def _as_owner(self, caller: Caller, owner: Owner) -> Caller:
+        """A service key's Caller as the user it spoke for, whose own plan is not known here."""
+        group = self._rows.groups.get(owner.group_id) if owner.group_id is not None else None
+        plan_id = read_group_row(group).plan_id if group is not None else None
+        quotas = (
+            *self._quotas_of("key", caller.key_id),
+            *user_quotas(
+                self._quotas_of("user", owner.user_id),
+                self._plan(plan_id) if plan_id is not None else (),
+                owner.user_id,
+            ),
+            *self._quotas_of("end_user", None),
+            *(self._quotas_of("group", owner.group_id) if owner.group_id is not None else ()),
+            *self._quotas_of("everyone", None),
+        )
+        return replace(caller, user_id=owner.user_id, group_id=owner.group_id, service=False, quotas=quotas)
 
     def _refuse_unknown(self, token: bytes) -> Refusal:
         if not token:

@@ -6,9 +6,11 @@ Every admitted exchange ends here exactly once, whatever its end, and so does ev
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.core.estimate import estimate_usage
+from proxy.core.objects import NO_OBJECTS, Ownership
 from proxy.core.openline import OpenLine
 from proxy.core.price import NO_COST, UNKNOWN_COST, Cost
 from proxy.core.quota import Charge
@@ -18,7 +20,9 @@ from proxy.core.refusal import Refusal
 from proxy.core.shares import Need
 from proxy.core.usage import Reading, Usage
 from proxy.gateway.clocks import Clocks
+from proxy.gateway.counting import count_exchange
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.ownership import Makers
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.writethrough import WriteThrough
@@ -51,6 +55,7 @@ class Ledger:
         *,
         clocks: Clocks,
         quotas: Quotas,
+        makers: Makers,
         recorder: Recorder | WriteThrough,
         prices: PriceSource,
         metrics: Metrics,
@@ -60,6 +65,7 @@ class Ledger:
         self.now_us = clocks.now_us
         self._new_id = clocks.new_id
         self._quotas = quotas
+        self._makers = makers
         self._recorder = recorder
         self.write_through = recorder.write_through
         """After `open`, `secured` must be awaited before anything is forwarded."""
@@ -165,6 +171,13 @@ class Ledger:
         reading = _NO_READING if meter is None else meter.finish(outcome in _WHOLE)
         if outcome == "success" and reading.error_type is not None:
             outcome = "upstream_error"  # an error event in a stream that began with 200
+        self.end_read(exchange, outcome, reading)
+
+    def end_read(self, exchange: Exchange, outcome: Outcome, reading: Reading) -> None:
+        """Record an exchange whose answer has been read."""
+        exchange.ended = True
+        if exchange.call.endpoint.by_object or reading.parts:
+            reading = self._makers.unbilled(exchange, reading)
         usage, source = self._usage(exchange, outcome, reading)
         self._record(exchange, outcome, reading, usage, source)
 
@@ -230,6 +243,28 @@ class Ledger:
             reading.parts,
         )
 
+    def _ownership(
+        self,
+        exchange: Exchange,
+        reading: Reading,
+        usage: Usage,
+        source: UsageSource,
+        cost_nanousd: int | None,
+        *,
+        child: bool,
+    ) -> Ownership | None:
+        """What the record says about objects; a part that is billed by its own id is priced by itself."""
+        costs = tuple(
+            self._cost(exchange, replace(reading, usage=None, parts=(part,)), _NO_USAGE, "reported").nanousd
+            if part.object_id is not None
+            else None
+            for part in reading.parts
+        )
+        billed = source != "none" or cost_nanousd is None
+        return self._makers.ownership(
+            exchange, reading, usage, cost_nanousd, costs, billed=billed, child=child
+        )
+
     def _record(
         self,
         exchange: Exchange,
@@ -249,6 +284,10 @@ class Ledger:
             error_type, error_code, error_message = refusal.type, refusal.code, refusal.message
         charges = self._settle(exchange, outcome, usage, cost.nanousd, known=source != "none")
         started_us = self.now_us() if child else request.started_us
+        objects = call.endpoint.objects
+        ownership = None
+        if objects is not NO_OBJECTS and (call.stores or not objects.opt_in):
+            ownership = self._ownership(exchange, reading, usage, source, cost.nanousd, child=child)
         record = UsageRecord(
             id=self._new_id(started_us) if child else exchange.id,
             parent_id=exchange.id if child else None,
@@ -284,40 +323,12 @@ class Ledger:
             bytes_in=0 if child else request.received,
             bytes_out=0 if child else exchange.bytes_out,
             charges=charges,
+            ownership=ownership,
         )
         self._recorder.record(record)
-        self._count(exchange, record, now)
+        count_exchange(self._metrics, exchange, record, now)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("exchange", extra=_line(record))
-
-    def _count(self, exchange: Exchange, record: UsageRecord, now: float) -> None:
-        """The numbers that /metrics shows."""
-        metrics, usage = self._metrics, record.usage
-        model = record.served_model or record.requested_model or ""
-        endpoint = record.endpoint
-        status = record.status
-        metrics.requests.inc((endpoint, model, f"{status // 100}xx" if status else "none", record.outcome))
-        if exchange.refusal is not None and record.outcome == "refused":
-            metrics.refusals.inc((exchange.refusal.reason or exchange.refusal.code,))
-            return
-        if usage.total_tokens:
-            metrics.tokens.inc(("input", model), usage.input_tokens)
-            metrics.tokens.inc(("output", model), usage.output_tokens)
-            if usage.cached_input_tokens:
-                metrics.tokens.inc(("cached_input", model), usage.cached_input_tokens)
-            if usage.reasoning_tokens:
-                metrics.tokens.inc(("reasoning", model), usage.reasoning_tokens)
-        if record.cost_nanousd is None:
-            metrics.unknown_price.inc((model,))
-        elif record.cost_nanousd:
-            metrics.cost.inc((model,), record.cost_nanousd)
-        if exchange.forwarded and record.parent_id is None:
-            metrics.overhead_seconds.observe((), exchange.forwarded - exchange.request.started)
-            metrics.upstream_seconds.observe((endpoint, model), now - exchange.forwarded)
-            if exchange.ttfb:
-                metrics.ttfb_seconds.observe((endpoint, model), exchange.ttfb - exchange.forwarded)
-        if record.outcome.startswith("upstream_"):
-            metrics.upstream_failures.inc((record.outcome,))
 
 
 def _price_list(exchange: Exchange) -> str:

@@ -161,6 +161,19 @@ class Quotas:
         """End a reservation of which nothing was used."""
         self.settle(reservation, tokens=0, cost_nanousd=0, counted=False)
 
+    def charge(
+        self, caller: Caller, call: Call, *, tokens: int, cost_nanousd: int | None, now: float
+    ) -> tuple[Charge, ...]:
+        """What use settles that nobody reserved: background work, when it shows what it used. It is no request."""
+        at = now + self.clerk.offset
+        holds = [
+            (binding, binding.share if at < binding.share.until else self.shares.turn(binding, at), 0)
+            for binding in self._compile(caller).bindings(call)
+        ]
+        return self.settle(
+            Reservation(holds, Need(0, 0, 0)), tokens=tokens, cost_nanousd=cost_nanousd, counted=False
+        )
+
     # -- the edge
 
     async def ask(self, caller: Caller, call: Call, need: Need, now: float) -> Reservation:

@@ -16,7 +16,7 @@ from proxy.core.refusal import Refusal, bad_gateway, gateway_timeout, unavailabl
 from proxy.gateway.dial import DialError
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
-from proxy.gateway.roles import Ends
+from proxy.gateway.roles import Ends, Listener
 from proxy.gateway.upload import Upload
 from proxy.gateway.upstream import Pool, UpstreamConnection
 from proxy.gateway.writer import AnswerWriter
@@ -36,8 +36,8 @@ class Relay:
     """Drives one exchange. Implements the front's `Exchanging` and the connection's `Listener`."""
 
     __slots__ = (
-        "_body", "_client_open", "_connection", "_dialing", "_draining", "_ends", "_front", "_limits", "_over",
-        "_paused_upstream", "_pool", "_strip", "_tunnel", "_upload", "_writer", "deadline", "exchange",
+        "_body", "_client_open", "_connection", "_dialing", "_draining", "_ends", "_front", "_limits", "_listener",
+        "_over",        "_paused_upstream", "_pool", "_strip", "_tunnel", "_upload", "_writer", "deadline", "exchange",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,7 @@ class Relay:
         self._limits = limits
         self._upload = Upload(exchange.request, head)
         self._connection: UpstreamConnection | None = None
+        self._listener: Listener = self
         self._dialing: asyncio.Task[None] | None = None
         self._body: Body | None = None
         self._strip = False
@@ -63,6 +64,10 @@ class Relay:
         """Monotonic time at which `expired` is to be called; 0: never."""
 
     # -- the pass calls
+
+    def hear_through(self, listener: Listener) -> None:
+        """The connection is to tell `listener`, and that one the relay."""
+        self._listener = listener
 
     def start(self, body: bytes, *, streaming: bool, upload_chunked: bool) -> None:
         """Send the request: `body` is all of it, or with `streaming` what has come so far."""
@@ -214,6 +219,16 @@ class Relay:
             writer.flush()
             self._front.answered(close=writer.closes)
 
+    def upstream_kept(self) -> None:
+        """The answer is complete, but held; its connection is free for others."""
+        self._connection = None
+        self.deadline = 0.0
+
+    def give_up(self, refusal: Refusal) -> None:
+        """Answer so, in place of the answer that was held."""
+        self._drop_upstream()
+        self._refuse(refusal, "upstream_error")
+
     def upstream_tunnel(self, data: bytes) -> None:
         """The upstream's bytes after a 101."""
         self._front.write(data)
@@ -283,7 +298,7 @@ class Relay:
         now = self._ends.now()
         self.exchange.forwarded = now
         self.deadline = now + self._limits.first_byte_s
-        self._upload.send_on(connection, self)
+        self._upload.send_on(connection, self._listener)
         if self._client_open:
             self._front.resume_reading()
 

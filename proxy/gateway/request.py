@@ -22,9 +22,11 @@ class Request:
         "headers",
         "http_1_0",
         "keep_alive",
+        "key_digest",
         "length",
         "method",
         "received",
+        "secret",
         "started",
         "started_us",
         "target",
@@ -69,6 +71,10 @@ class Request:
         self.complete = False
         self.collecting = False
         """The body is being read whole before the request goes on."""
+        self.secret = b""
+        """The client secret that the request came with instead of a key; it goes upstream as it is."""
+        self.key_digest: bytes | None = None
+        """Of the key behind that secret."""
         self.trailers: list[tuple[bytes, bytes]] = []
 
     @property

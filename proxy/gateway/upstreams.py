@@ -46,6 +46,10 @@ class Upstreams:
                     return upstream
         return self.default
 
+    def named(self, name: str) -> Upstream:
+        """The upstream of that name; the default where there is none of it any more."""
+        return next((upstream for upstream in self.others if upstream.name == name), self.default)
+
     def __iter__(self) -> Any:
         yield self.default
         yield from self.others

@@ -95,10 +95,10 @@ async def try_lead(connection: Connection) -> bool:
     return bool(await connection.fetchval(statements("objects")["try_lead"]))
 
 
-async def fetch_due(pool: Pool, most: int, *, timeout_s: float) -> list[Mapping[str, Any]]:
-    """Objects to ask for now: rows for core.claims.owner_of_row, with `id`, `follow`, `follow_tries`, `age_s`."""
+async def fetch_due(pool: Pool, most: int, first_s: float, *, timeout_s: float) -> list[Mapping[str, Any]]:
+    """Objects to ask for now, made at least `first_s` ago: rows for core.claims.owner_of_row, with `id`, `follow`, `follow_tries`, `age_s`."""
     async with bounded(pool, timeout_s, readonly=True) as connection:
-        return list(await connection.fetch(statements("objects")["fetch_due"], most))
+        return list(await connection.fetch(statements("objects")["fetch_due"], most, first_s))
 
 
 async def postpone(pool: Pool, object_id: str, after_s: float, *, timeout_s: float) -> None:

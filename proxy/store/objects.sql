@@ -65,13 +65,13 @@ where o.id = any ($1::text[]);
 select pg_try_advisory_lock(hashtextextended('openai_proxy_follower', 0));
 
 -- name: fetch_due
--- Objects to ask for now, those that waited longest first. $1: at most so many.
+-- Objects to ask for now, those that waited longest first. $1: at most so many, $2: seconds that each is left alone first.
 select
     o.id, o.kind, o.user_id, o.key_id, o.group_id, o.operation, o.tags, o.end_user, o.model, o.upstream, o.follow,
     null::float8 as expires_at, k.digest, o.follow_tries, extract(epoch from now() - o.created_at)::float8 as age_s
 from objects o
 left join keys k on k.id = o.key_id
-where o.follow is not null and o.follow_at <= now()
+where o.follow is not null and o.follow_at <= now() and o.created_at <= now() - make_interval(secs => $2)
 order by o.follow_at
 limit $1;
 

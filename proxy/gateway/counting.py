@@ -1,0 +1,37 @@
+"""Counting: what /metrics says of an exchange that is over."""
+
+from __future__ import annotations
+
+from proxy.core.record import UsageRecord
+from proxy.gateway.exchange import Exchange
+from proxy.metrics import Metrics
+
+
+def count_exchange(metrics: Metrics, exchange: Exchange, record: UsageRecord, now: float) -> None:
+    """Count one record. Hot path. `now`: monotonic seconds."""
+    usage = record.usage
+    model = record.served_model or record.requested_model or ""
+    endpoint = record.endpoint
+    status = record.status
+    metrics.requests.inc((endpoint, model, f"{status // 100}xx" if status else "none", record.outcome))
+    if exchange.refusal is not None and record.outcome == "refused":
+        metrics.refusals.inc((exchange.refusal.reason or exchange.refusal.code,))
+        return
+    if usage.total_tokens:
+        metrics.tokens.inc(("input", model), usage.input_tokens)
+        metrics.tokens.inc(("output", model), usage.output_tokens)
+        if usage.cached_input_tokens:
+            metrics.tokens.inc(("cached_input", model), usage.cached_input_tokens)
+        if usage.reasoning_tokens:
+            metrics.tokens.inc(("reasoning", model), usage.reasoning_tokens)
+    if record.cost_nanousd is None:
+        metrics.unknown_price.inc((model,))
+    elif record.cost_nanousd:
+        metrics.cost.inc((model,), record.cost_nanousd)
+    if exchange.forwarded and record.parent_id is None:
+        metrics.overhead_seconds.observe((), exchange.forwarded - exchange.request.started)
+        metrics.upstream_seconds.observe((endpoint, model), now - exchange.forwarded)
+        if exchange.ttfb:
+            metrics.ttfb_seconds.observe((endpoint, model), exchange.ttfb - exchange.forwarded)
+    if record.outcome.startswith("upstream_"):
+        metrics.upstream_failures.inc((record.outcome,))
