@@ -233,6 +233,9 @@ class Shares:
                 share = self.turn(binding, at)
             if binding.soft:
                 holds.append((binding, share, 0))
+                if not share.opened and not share.asked:
+                    share.asked = True
+                    self.thirsty.append(share)
                 continue
             amount = need[binding.unit] or 0
             if share.free < amount:

@@ -96,6 +96,8 @@ class Clerk:
         self._wall = wall
         self._decide = decide
         self._connection: Connection = None
+        self._lender: Pool = None
+        """The pool that the connection goes back to."""
         self._waiting: list[Waiter] = []
         self._answers: set[WindowKey] = set()
         self._wake = asyncio.Event()
@@ -166,11 +168,11 @@ class Clerk:
         self._metrics.database_failures.inc(("quotas",))
         self._metrics.quota_suspended.set((), 1)
         self._tick_at = self._clock() + PROBE_S
-        await self._release_connection()
         for share in self._shares.held.values():
             share.asked = False
         for waiter in self._take_waiting():
             self._decide_without_database(waiter)
+        await self._release_connection()
 
     # -- the connection
 
@@ -182,18 +184,20 @@ class Clerk:
         self._metrics.database_round_trips.inc(("quotas",))
         async with asyncio.timeout(ASK_TIMEOUT_S):
             if self._connection is None:
-                self._connection = await self.pool.acquire(timeout=ASK_TIMEOUT_S)
+                self._lender = self.pool
+                self._connection = await self._lender.acquire(timeout=ASK_TIMEOUT_S)
             return await call(self._connection)
 
     async def _release_connection(self) -> None:
         """Back to the pool; a connection that failed in the middle of something is cut."""
         connection, self._connection = self._connection, None
-        if connection is None or self.pool is None:
+        if connection is None:
             return
+        pool, self._lender = self._lender, None
         try:
             if self.down:
                 connection.terminate()
-            await self.pool.release(connection, timeout=ASK_TIMEOUT_S)
+            await pool.release(connection, timeout=ASK_TIMEOUT_S)
         except (*UNAVAILABLE, PostgresError) as error:
             log.debug("quota connection was lost", extra={"error": repr(error)})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +59,7 @@ class Worker:
     pool: asyncpg.Pool
     ears: asyncpg.Connection
     spooled: list[tuple[Charge, ...]]
+    killed: bool = False
 
     async def admit(self, caller: Caller, need: Need, what: Call = CALL) -> Reservation:
         now = time.time()
@@ -79,6 +80,7 @@ class Worker:
 
     async def kill(self) -> None:
         """What a SIGKILL leaves: nothing is returned, nothing more is heard."""
+        self.killed = True
         clerk = self.quotas.clerk
         if clerk._task is not None:
             clerk._task.cancel()
@@ -107,11 +109,24 @@ async def worker(url: str, **options: Any) -> AsyncIterator[Worker]:
     try:
         yield made
     finally:
-        if not ears.is_closed():
+        if not made.killed:
             await made.quotas.stop()
             await made.flush()
             await ears.close()
             await pool.close()
+
+
+@asynccontextmanager
+async def workers(url: str, count: int, **options: Any) -> AsyncIterator[list[Worker]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(worker(url, **options)) for _ in range(count)]
+
+
+async def eventually(holds: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Wait until something is so; a test fails when it never is."""
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 async def window(pool: asyncpg.Pool, quota_id: str) -> tuple[int, int]:
