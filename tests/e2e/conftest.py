@@ -46,9 +46,19 @@ def person(proxy: ProxyProcess, shared_upstream: FakeUpstream) -> Callable[..., 
     return make
 
 
+@pytest.fixture(scope="session")
+def strangers() -> list[Person]:
+    """Users whom no test knows yet."""
+    return []
+
+
 @pytest.fixture
-def ana(person: Callable[..., Person]) -> Person:
-    return person("Ana")
+def ana(proxy: ProxyProcess, shared_upstream: FakeUpstream, strangers: list[Person]) -> Person:
+    """A user with a key that works in both workers, and nothing used."""
+    if not strangers:
+        strangers.extend(proxy.people(15))
+    shared_upstream.forget()
+    return strangers.pop()
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ async def test_an_answer_that_stops_in_the_middle_is_cut(database_url: str, tmp_
 async def test_clients_that_send_nothing_or_half_a_head_are_not_waited_for(
     database_url: str, tmp_path: Path
 ) -> None:
-    settings = {"request_head_timeout_s": 0.5, "request_idle_timeout_s": 0.5, "keepalive_timeout_s": 0.5}
+    settings = {"request_head_timeout_s": 1, "request_idle_timeout_s": 1, "keepalive_timeout_s": 1}
     with FakeUpstream.running() as upstream:
         with proxied(upstream, upstream.url, database_url, tmp_path, **settings) as between:
             upstream.forget()
