@@ -103,9 +103,8 @@ def request_head(
                 has_host = True
         elif lower in CREDENTIALS:
             if not has_authorization and policy.authorization is not None:
-                append(
-                    b"%b: %b\r\n" % (b"Authorization" if lower == b"api-key" else name, policy.authorization)
-                )
+                name = b"Authorization" if lower == b"api-key" else name  # noqa: PLW2901
+                append(b"%b: %b\r\n" % (name, policy.authorization))
                 has_authorization = True
         elif lower == b"content-length":
             if not chunked:
@@ -113,32 +112,43 @@ def request_head(
         elif lower == b"accept-encoding":
             append(b"%b: %b\r\n" % (name, b"identity" if identity else value))
         elif lower == b"connection":
-            named = _named_by_connection(headers)
-            if named:
+            if named := _named_by_connection(headers):
                 out[1:] = [line for line in out[1:] if line.partition(b":")[0].lower() not in named]
-        elif lower in {b"openai-organization", b"openai-project"}:
-            setting = policy.organization if lower == b"openai-organization" else policy.project
-            if setting is None:
+        elif lower == b"expect":
+            if expect:
                 append(b"%b: %b\r\n" % (name, value))
         elif lower == b"sec-websocket-protocol":
             append(b"%b: %b\r\n" % (name, _swap_subprotocol_key(value, policy.key)))
             has_authorization = has_authorization or SUBPROTOCOL_KEY in value
-        elif lower == b"expect" and expect:
+        elif _keeps_account_header(lower, policy):
             append(b"%b: %b\r\n" % (name, value))
     if not has_host:
         out.insert(1, b"Host: %b\r\n" % policy.host)
     if not has_authorization and policy.authorization is not None:
         append(b"Authorization: %b\r\n" % policy.authorization)
-    if policy.organization:
-        append(b"OpenAI-Organization: %b\r\n" % policy.organization)
-    if policy.project:
-        append(b"OpenAI-Project: %b\r\n" % policy.project)
-    if chunked:
-        append(b"Transfer-Encoding: chunked\r\n")
-    if websocket:
-        append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
-    append(b"\r\n")
+    append(_added(policy, chunked=chunked, websocket=websocket))
     return b"".join(out)
+
+
+def _keeps_account_header(lower: bytes, policy: HeaderPolicy) -> bool:
+    """Whether the client's own OpenAI-Organization or OpenAI-Project crosses; nothing else that is left here does."""
+    if lower == b"openai-organization":
+        return policy.organization is None
+    return lower == b"openai-project" and policy.project is None
+
+
+def _added(policy: HeaderPolicy, *, chunked: bool, websocket: bool) -> bytes:
+    """The lines that end the head: what the policy sets, how the body is framed, and the empty line."""
+    lines = b""
+    if policy.organization:
+        lines += b"OpenAI-Organization: %b\r\n" % policy.organization
+    if policy.project:
+        lines += b"OpenAI-Project: %b\r\n" % policy.project
+    if chunked:
+        lines += b"Transfer-Encoding: chunked\r\n"
+    if websocket:
+        lines += b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    return lines + b"\r\n"
 
 
 def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
