@@ -15,6 +15,7 @@ from rich.table import Table
 from proxy.cli.database import actor, on_database
 from proxy.cli.failure import CommandError
 from proxy.core.money import format_nano
+from proxy.core.price import PriceBook
 from proxy.pricing.live import PriceSource
 from proxy.settings import Settings
 from proxy.store import prices
@@ -56,39 +57,40 @@ def reprice(
         source = PriceSource.from_settings(settings, prices.fetch_stored)
         if not await source.reload(pool):
             raise CommandError("the database can't be reached: its prices are not known")
-        console = Console(stderr=True)
-        with console.status("computing …") as status:
-            before = await store.preview(
-                pool,
-                source.book,
-                period,
-                on_progress=lambda count: status.update(f"computing … {count:,} records"),
-            )
+        before = await _preview(pool, source.book, period)
         if not as_json:
             _print(before)
         ask = not yes and not dry_run and not as_json and before.total.changed > 0
         if ask and not sys.stdin.isatty():
             raise CommandError("nothing was changed: say --yes to change it, or --dry-run to only look")
         wanted = yes or (ask and typer.confirm(f"Change {before.total.changed:,} records?"))
-        if not wanted or dry_run or not before.total.changed:
-            if as_json:
-                typer.echo(json.dumps(_view(before, period, applied=False), indent=2))
-            return
-        with console.status("changing …") as status:
-            done = await store.apply(
-                pool,
-                source.book,
-                period,
-                actor=actor(),
-                rollup_tags=settings.rollup_tags,
-                on_progress=lambda count: status.update(f"changing … {count:,} records"),
-            )
+        applied = wanted and not dry_run and before.total.changed > 0
+        report = await _apply(pool, source.book, period, settings.rollup_tags) if applied else before
         if as_json:
-            typer.echo(json.dumps(_view(done, period, applied=True), indent=2))
-        else:
-            typer.echo(f"{done.total.changed:,} records changed")
+            typer.echo(json.dumps(_view(report, period, applied=applied), indent=2))
+        elif applied:
+            typer.echo(f"{report.total.changed:,} records changed")
 
     on_database("reprice", work)
+
+
+async def _preview(pool: Any, book: PriceBook, period: Period) -> Report:
+    with Console(stderr=True).status("computing …") as status:
+        return await store.preview(
+            pool, book, period, on_progress=lambda count: status.update(f"computing … {count:,} records")
+        )
+
+
+async def _apply(pool: Any, book: PriceBook, period: Period, rollup_tags: tuple[str, ...]) -> Report:
+    with Console(stderr=True).status("changing …") as status:
+        return await store.apply(
+            pool,
+            book,
+            period,
+            actor=actor(),
+            rollup_tags=rollup_tags,
+            on_progress=lambda count: status.update(f"changing … {count:,} records"),
+        )
 
 
 def _day(text: str) -> datetime:
