@@ -1,7 +1,7 @@
 """Statistics: sums of usage over a period, whole, by one or two dimensions, and who was active.
 
-They read the hourly sums, so that their time does not grow with the number of records; only what these can't answer (the
-part of an hour at either end, and filters in DETAIL) reads the records, within the transaction's statement timeout.
+They read daily and hourly sums, so that their time does not grow with the number of records; only what these can't answer
+(the part of an hour at either end, and filters in DETAIL) reads the records, within the transaction's statement timeout.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from proxy.core.period import Period, whole_hours
+from proxy.store import daily
 from proxy.store.postgres import Connection, statements
 from proxy.store.rows import Row
 
@@ -101,15 +102,26 @@ class Grouping:
 
 async def totals(connection: Connection, question: Question) -> Row:
     """One row of sums, zeros when there was nothing, and the number of `users`."""
-    row: Row = await connection.fetchrow(_SQL["totals"], *question.parameters())
+    row: Row = await connection.fetchrow(_SQL["totals"], *await _with_days(connection, question.parameters()))
     return row
+
+
+async def _with_days(
+    connection: Connection, parameters: tuple[Any, ...], *, days: bool = True
+) -> tuple[Any, ...]:
+    """The parameters $1 to $7: with the stretch of days that daily sums answer, or without."""
+    start, end = parameters[3:5]
+    return (*parameters, *(await daily.stretch(connection, start, end) if days else (end, end)))
 
 
 async def by(connection: Connection, question: Question, grouping: Grouping) -> tuple[list[Row], int]:
     """One page of rows (`first`, `second`, sums), and how many there are on all pages."""
+    times = {grouping.first, grouping.second} & {"year", "month", "day", "hour"}
+    # An hour, or another zone's day, can't be told from the sum of a UTC day.
+    days = not times or ("hour" not in times and question.period.zone.key == "UTC")
     rows = await connection.fetch(
         _SQL["by"],
-        *question.parameters(*grouping.tags),
+        *await _with_days(connection, question.parameters(*grouping.tags), days=days),
         grouping.first,
         grouping.second,
         question.period.zone.key,
@@ -125,14 +137,16 @@ async def by(connection: Connection, question: Question, grouping: Grouping) -> 
 
 async def user_summaries(connection: Connection, question: Question) -> AsyncIterator[list[Row]]:
     """Every user's sums with `user_name`, `user_email` and `group_name`, in batches, within the caller's transaction."""
-    cursor = await connection.cursor(_SQL["user_summaries"], *question.parameters())
+    parameters = await _with_days(connection, question.parameters())
+    cursor = await connection.cursor(_SQL["user_summaries"], *parameters)
     while rows := await cursor.fetch(SUMMARY_BATCH):
         yield rows
 
 
 async def users_seen(connection: Connection, question: Question) -> Row:
     """How many users were `active` in the period, of them `new` ones (nothing before it) and `returning` ones."""
-    row: Row = await connection.fetchrow(_SQL["users_seen"], *question.parameters())
+    parameters = await _with_days(connection, question.parameters())
+    row: Row = await connection.fetchrow(_SQL["users_seen"], *parameters)
     return row
 
 

@@ -1,6 +1,7 @@
 -- Statistics over usage. Parameters $1 to $5 are the same everywhere: $1 filters as a JSON object, each value a list joined
 -- by the character U+001F; $2, $3 the period; $4, $5 the whole hours within it, which sums answer. What lies outside these
--- hours, and everything when a filter is of something that is not summed, is counted from the records.
+-- hours, and everything when a filter is of something that is not summed, is counted from the records. Statements over
+-- _facts have $6, $7: the whole days within these hours whose daily sums hold (proxy/store/daily.py).
 
 -- name: _facts
 facts as (
@@ -10,19 +11,18 @@ facts as (
         r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
         r.first_at, r.last_at
     from usage_hourly r
-    where r.hour >= $4::timestamptz and r.hour < $5::timestamptz
-      and ($1::jsonb ->> 'user' is null or r.user_id = any (string_to_array($1::jsonb ->> 'user', E'\x1f')))
-      and ($1::jsonb ->> 'group' is null or r.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
-      and ($1::jsonb ->> 'key' is null or r.key_id = any (string_to_array($1::jsonb ->> 'key', E'\x1f')))
-      and ($1::jsonb ->> 'model' is null or r.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
-      and ($1::jsonb ->> 'endpoint' is null or r.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
-      and ($1::jsonb ->> 'operation' is null or r.operation = any (string_to_array($1::jsonb ->> 'operation', E'\x1f')))
-      and ($1::jsonb ->> 'provider' is null or r.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
-      and ($1::jsonb ->> 'status' is null
-           or r.status = any (string_to_array($1::jsonb ->> 'status', E'\x1f')::smallint[]))
-      and ($1::jsonb -> 'tags' is null or r.tags @> ($1::jsonb -> 'tags'))
-      and ($1::jsonb ->> 'active' is null
-           or r.user_id in (select u.id from users u where u.active = ($1::jsonb ->> 'active')::boolean))
+    where ((r.hour >= $4::timestamptz and r.hour < $6::timestamptz)
+           or (r.hour >= $7::timestamptz and r.hour < $5::timestamptz))
+-- include: _summed_filters
+    union all
+    select
+        r.day, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
+        r.requests, r.errors, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.output_tokens,
+        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
+        r.first_at, r.last_at
+    from usage_daily r
+    where r.day >= $6::timestamptz and r.day < $7::timestamptz
+-- include: _summed_filters
     union all
     select
         d.started_at, d.user_id, d.key_id, coalesce(d.group_id, ''), d.provider,
@@ -37,6 +37,20 @@ facts as (
       and d.voided_at is null
 -- include: _detail_filters
 )
+
+-- name: _summed_filters
+      and ($1::jsonb ->> 'user' is null or r.user_id = any (string_to_array($1::jsonb ->> 'user', E'\x1f')))
+      and ($1::jsonb ->> 'group' is null or r.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
+      and ($1::jsonb ->> 'key' is null or r.key_id = any (string_to_array($1::jsonb ->> 'key', E'\x1f')))
+      and ($1::jsonb ->> 'model' is null or r.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+      and ($1::jsonb ->> 'endpoint' is null or r.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+      and ($1::jsonb ->> 'operation' is null or r.operation = any (string_to_array($1::jsonb ->> 'operation', E'\x1f')))
+      and ($1::jsonb ->> 'provider' is null or r.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
+      and ($1::jsonb ->> 'status' is null
+           or r.status = any (string_to_array($1::jsonb ->> 'status', E'\x1f')::smallint[]))
+      and ($1::jsonb -> 'tags' is null or r.tags @> ($1::jsonb -> 'tags'))
+      and ($1::jsonb ->> 'active' is null
+           or r.user_id in (select u.id from users u where u.active = ($1::jsonb ->> 'active')::boolean))
 
 -- name: _detail_filters
       and ($1::jsonb ->> 'user' is null or d.user_id = any (string_to_array($1::jsonb ->> 'user', E'\x1f')))
@@ -90,40 +104,40 @@ select
 from facts f;
 
 -- name: by
--- $6, $7 the dimensions ($7 null: one); $8 the zone of days; $9, $10 the names of the tags when a dimension is "tag";
--- $11 what to sort by; $12 true: ascending; $13, $14 limit and offset; $15 the least of the sorted sum that is shown.
+-- $8, $9 the dimensions ($9 null: one); $10 the zone of days; $11, $12 the names of the tags when a dimension is "tag";
+-- $13 what to sort by; $14 true: ascending; $15, $16 limit and offset; $17 the least of the sorted sum that is shown.
 with
 -- include: _facts
 , summed as (
     select
-        case $6::text
+        case $8::text
             when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
             when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
             when 'status' then f.status::text
-            when 'year' then to_char(f.at at time zone $8::text, 'YYYY')
-            when 'month' then to_char(f.at at time zone $8::text, 'YYYY-MM')
-            when 'day' then to_char(f.at at time zone $8::text, 'YYYY-MM-DD')
-            when 'hour' then to_char(f.at at time zone $8::text, 'YYYY-MM-DD"T"HH24:00')
-            when 'tag' then coalesce(f.tags ->> $9::text, '')
+            when 'year' then to_char(f.at at time zone $10::text, 'YYYY')
+            when 'month' then to_char(f.at at time zone $10::text, 'YYYY-MM')
+            when 'day' then to_char(f.at at time zone $10::text, 'YYYY-MM-DD')
+            when 'hour' then to_char(f.at at time zone $10::text, 'YYYY-MM-DD"T"HH24:00')
+            when 'tag' then coalesce(f.tags ->> $11::text, '')
         end as first,
-        case $7::text
+        case $9::text
             when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
             when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
             when 'status' then f.status::text
-            when 'year' then to_char(f.at at time zone $8::text, 'YYYY')
-            when 'month' then to_char(f.at at time zone $8::text, 'YYYY-MM')
-            when 'day' then to_char(f.at at time zone $8::text, 'YYYY-MM-DD')
-            when 'hour' then to_char(f.at at time zone $8::text, 'YYYY-MM-DD"T"HH24:00')
-            when 'tag' then coalesce(f.tags ->> $10::text, '')
+            when 'year' then to_char(f.at at time zone $10::text, 'YYYY')
+            when 'month' then to_char(f.at at time zone $10::text, 'YYYY-MM')
+            when 'day' then to_char(f.at at time zone $10::text, 'YYYY-MM-DD')
+            when 'hour' then to_char(f.at at time zone $10::text, 'YYYY-MM-DD"T"HH24:00')
+            when 'tag' then coalesce(f.tags ->> $12::text, '')
         end as second,
 -- include: _sums
-        , count(distinct f.user_id) filter (where $6::text <> 'user') as users
+        , count(distinct f.user_id) filter (where $8::text <> 'user') as users
     from facts f
     group by 1, 2
 ), sorted as (
     select
         s.*,
-        case $11::text
+        case $13::text
             when 'cost' then s.cost_nanousd when 'requests' then s.requests when 'tokens' then s.total_tokens
             when 'input_tokens' then s.input_tokens when 'output_tokens' then s.output_tokens
             when 'errors' then s.errors when 'users' then s.users
@@ -134,13 +148,13 @@ with
 )
 select t.*, count(*) over () as rows_total
 from sorted t
-where $15::bigint is null or t.sorted_by >= $15
+where $17::bigint is null or t.sorted_by >= $17
 order by
-    case when $12::boolean then t.sorted_by else -t.sorted_by end nulls last,
-    case when $12::boolean and $11::text = 'name' then t.first end,
-    case when not $12::boolean and $11::text = 'name' then t.first end desc,
+    case when $14::boolean then t.sorted_by else -t.sorted_by end nulls last,
+    case when $14::boolean and $13::text = 'name' then t.first end,
+    case when not $14::boolean and $13::text = 'name' then t.first end desc,
     t.first, t.second
-limit $13 offset $14;
+limit $15 offset $16;
 
 -- name: user_summaries
 with
