@@ -7,7 +7,7 @@ request costs a dictionary look-up here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
@@ -193,6 +193,25 @@ def unknown_price(call: Call) -> Refusal:
         param="model",
         reason="price_unknown",
     )
+
+
+def refuse(bindings: Sequence[Binding], need: Need, at: float) -> Refusal:
+    """The 429 of the quota that keeps a call waiting longest, of those that do not cover it. `at`: Postgres' clock."""
+    short = [binding for binding in bindings if lacks(binding, need)]
+    short = [binding for binding in short if _left(binding.share) < (need[binding.unit] or 0)] or short
+    binding = max(short or bindings, key=lambda each: (each.share.ends, -_left(each.share)))
+    used = binding.share.limit - _left(binding.share)
+    return spent(binding, used=used, needed=need[binding.unit] or 0, ends=binding.share.ends, at=at)
+
+
+def lacks(binding: Binding, need: Need) -> bool:
+    """What the worker holds does not cover the need."""
+    return not binding.soft and binding.share.free < (need[binding.unit] or 0)
+
+
+def _left(share: Share) -> int:
+    """What could be had of a window when the ledger was asked last, this worker's own part included."""
+    return min(share.pool, share.outside) + share.free
 
 
 def concurrency_reached(limit: int) -> Refusal:

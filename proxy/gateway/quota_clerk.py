@@ -1,7 +1,7 @@
 """The clerk: one task that does all of a worker's talking with the ledger of quotas in Postgres, one thing at a time.
 
 Calls that wait while a round trip is under way are served together by the next one, so a worker never has more than one
-question on the way. Every wait is bounded: by ASK_TIMEOUT_S, and by RECALL_WAIT_S where idle shares were called back.
+question on the way. Every wait is bounded: by the link's timeout, and by RECALL_WAIT_S where idle shares were called back.
 When Postgres fails, who waits is decided by the setting at once, and nobody else asks until a probe has worked.
 """
 
@@ -11,23 +11,22 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
 
 import orjson
 
-from proxy.core.admission import spent
+from proxy.core.admission import lacks, refuse
+from proxy.core.holdings import Holdings
 from proxy.core.quota import WindowKey
 from proxy.core.refusal import Refusal
-from proxy.core.shares import Ask, Binding, Grant, Need, Reservation, Share, Shares
+from proxy.core.shares import Ask, Binding, Grant, Need, Reservation
+from proxy.gateway.quota_link import Link
+from proxy.gateway.quota_report import Report
+from proxy.gateway.quota_waiting import Waiter, WaitingRoom
 from proxy.metrics import Metrics
 from proxy.store import quotas_live
 from proxy.store.postgres import RETRYABLE, UNAVAILABLE, Connection, Pool, PostgresError
 
 log = logging.getLogger(__name__)
-ASK_TIMEOUT_S = 2.0
-RECALL_WAIT_S = 0.25
-"""The longest that a call waits for idle shares of other workers to come back."""
 TICKS_PER_TTL = 3
 IDLE_TICKS = 2
 """A share that was not used for so many ticks goes back."""
@@ -43,25 +42,10 @@ LOOK_MAX = 1_000
 """Windows looked at in one round trip."""
 CLOCK_JUMP_S = 1.0
 REAP_TICKS = 20
+RACES_MAX = 5
+"""How often in a row a step that lost a race in Postgres is tried again."""
 
-T = TypeVar("T")
 Decide = Callable[[tuple[Binding, ...], Need, float], Reservation]
-
-
-@dataclass(eq=False, slots=True)
-class Waiter:
-    """A call that waits for a share."""
-
-    bindings: tuple[Binding, ...]
-    need: Need
-    now: float
-    """Unix seconds of this machine when it came."""
-    future: asyncio.Future[Reservation]
-    recalled: bool = False
-    """Idle shares were called back for it; the next answer is the last."""
-    awaited: dict[WindowKey, int] = field(default_factory=dict)
-    """How many holders have not answered yet, by window."""
-    timer: asyncio.TimerHandle | None = None
 
 
 class Clerk:
@@ -70,7 +54,7 @@ class Clerk:
     def __init__(
         self,
         pool: Pool | None,
-        shares: Shares,
+        shares: Holdings,
         *,
         metrics: Metrics,
         worker: str,
@@ -79,14 +63,13 @@ class Clerk:
         wall: Callable[[], float],
         decide: Decide,
     ) -> None:
-        self.pool = pool
+        self.link = Link(pool, metrics)
         self.offset = 0.0
         """Postgres' clock minus this machine's, seconds."""
         self.down = False
         """The last round trip failed."""
-        self.recalled: list[Waiter] = []
-        """Calls that wait for idle shares of others to come back."""
-        self.round_trips = 0
+        self.room = WaitingRoom(self.wake)
+        self._report = Report(shares, metrics)
         self.on_tick: Callable[[], None] = lambda: None
         self._shares = shares
         self._metrics = metrics
@@ -95,10 +78,6 @@ class Clerk:
         self._clock = clock
         self._wall = wall
         self._decide = decide
-        self._connection: Connection = None
-        self._lender: Pool = None
-        """The pool that the connection goes back to."""
-        self._waiting: list[Waiter] = []
         self._answers: set[WindowKey] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -106,6 +85,7 @@ class Clerk:
         self._stopping = False
         self._ticks = 0
         self._reap_due = False
+        self._races = 0
 
     # -- life
 
@@ -123,17 +103,12 @@ class Clerk:
             await self._task
             self._task = None
         await self._attempt(self._leave)
-        for waiter in self._take_waiting():
+        for waiter in self.room.take_all():
             self._decide_without_database(waiter)
-        await self._release_connection()
+        await self.link.release(broken=self.down)
 
     def wake(self) -> None:
         """There is something to do."""
-        self._wake.set()
-
-    def add(self, waiter: Waiter) -> None:
-        """A call that needs a share. Its future gets a Reservation or a Refusal."""
-        self._waiting.append(waiter)
         self._wake.set()
 
     async def _work(self) -> None:
@@ -152,9 +127,14 @@ class Clerk:
         """Run one step; what goes wrong with Postgres is handled here, for all of them."""
         try:
             await step()
+            self._races = 0
         except RETRYABLE as error:
-            log.info("quota step lost a race, retried", extra={"error": str(error)})
-            self.wake()
+            self._races += 1
+            if self._races > RACES_MAX:
+                await self._failed(error)
+            else:
+                log.info("quota step lost a race, retried", extra={"error": str(error)})
+                self.wake()
         except (*UNAVAILABLE, PostgresError) as error:
             await self._failed(error)
         except Exception as error:
@@ -170,36 +150,9 @@ class Clerk:
         self._tick_at = self._clock() + PROBE_S
         for share in self._shares.held.values():
             share.asked = False
-        for waiter in self._take_waiting():
+        for waiter in self.room.take_all():
             self._decide_without_database(waiter)
-        await self._release_connection()
-
-    # -- the connection
-
-    async def _trip(self, call: Callable[[Connection], Awaitable[T]]) -> T:
-        """One round trip, bounded in time."""
-        if self.pool is None:
-            raise ConnectionError("no database yet")
-        self.round_trips += 1
-        self._metrics.database_round_trips.inc(("quotas",))
-        async with asyncio.timeout(ASK_TIMEOUT_S):
-            if self._connection is None:
-                self._lender = self.pool
-                self._connection = await self._lender.acquire(timeout=ASK_TIMEOUT_S)
-            return await call(self._connection)
-
-    async def _release_connection(self) -> None:
-        """Back to the pool; a connection that failed in the middle of something is cut."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        pool, self._lender = self._lender, None
-        try:
-            if self.down:
-                connection.terminate()
-            await pool.release(connection, timeout=ASK_TIMEOUT_S)
-        except (*UNAVAILABLE, PostgresError) as error:
-            log.debug("quota connection was lost", extra={"error": repr(error)})
+        await self.link.release(broken=self.down)
 
     # -- the lease
 
@@ -215,13 +168,13 @@ class Clerk:
         self._ticks += 1
         if self._reap_due or self._ticks % REAP_TICKS == 0:
             self._reap_due = False
-            await self._trip(lambda connection: quotas_live.reap(connection, self._ttl_s))
-        self._warn()
+            await self.link.trip(lambda connection: quotas_live.reap(connection, self._ttl_s))
+        self._report.tell()
         self.on_tick()
 
     async def _look(self, keys: Sequence[WindowKey]) -> None:
         lease = self._shares.lease
-        seen = await self._trip(lambda connection: quotas_live.look(connection, lease, keys))
+        seen = await self.link.trip(lambda connection: quotas_live.look(connection, lease, keys))
         self._shares.looked(keys, seen)
 
     async def _renew(self) -> None:
@@ -230,7 +183,7 @@ class Clerk:
         lease = self._shares.lease
         renewed = None
         if lease:
-            renewed = await self._trip(
+            renewed = await self.link.trip(
                 lambda connection: quotas_live.renew_lease(connection, lease, self._ttl_s)
             )
             if renewed is None:
@@ -240,7 +193,7 @@ class Clerk:
                 self._shares.lose()
         if renewed is None:
             sent, wall = self._clock(), self._wall()
-            renewed = await self._trip(
+            renewed = await self.link.trip(
                 lambda connection: quotas_live.take_lease(connection, self._worker, self._ttl_s)
             )
             self._shares.lease = renewed.id
@@ -262,7 +215,7 @@ class Clerk:
             self._shares.recall(share)
         if self._shares.lease and not self.down:
             await self._give_back()
-            await self._trip(lambda connection: quotas_live.leave(connection, self._shares.lease))
+            await self.link.trip(lambda connection: quotas_live.leave(connection, self._shares.lease))
         self._shares.lose()
 
     # -- giving back
@@ -283,7 +236,7 @@ class Clerk:
                 self._answers.add(key)
                 self.wake()
         elif kind == "returned":
-            self._answered(key)
+            self.room.answered(key)
         elif kind == "reset":
             for share in self._shares.held.values():
                 if share.key[:2] == key[:2]:
@@ -295,32 +248,27 @@ class Clerk:
             return
         lease = self._shares.lease
         self._answers.clear()
-        gone = await self._trip(lambda connection: quotas_live.give_back(connection, lease, returns, answers))
+        gone = await self.link.trip(
+            lambda connection: quotas_live.give_back(connection, lease, returns, answers)
+        )
         for each in returns:
             self._shares.acknowledge(each, gone=each.share_id in gone)
-
-    def _answered(self, key: WindowKey) -> None:
-        for waiter in list(self.recalled):
-            if key in waiter.awaited:
-                waiter.awaited[key] -= 1
-                if all(missing <= 0 for missing in waiter.awaited.values()):
-                    self._again(waiter)
 
     # -- serving who waits
 
     async def _serve(self) -> None:
-        for waiter in list(self.recalled):
+        for waiter in list(self.room.recalled):
             if self._admit(waiter):
-                self._forget(waiter)
-        if not self._waiting and not self._shares.thirsty:
+                self.room.leave(waiter)
+        if not self.room.ready and not self._shares.thirsty:
             return
         if self._clock() >= self._shares.deadline:
             await self._renew()
-        self._waiting = [waiter for waiter in self._waiting if not self._admit(waiter)]
-        asked = self._waiting.copy()
+        self.room.ready = [waiter for waiter in self.room.ready if not self._admit(waiter)]
+        asked = self.room.ready.copy()
         asks, grants = await self._ask(asked)
         done = set(asked)
-        self._waiting = [waiter for waiter in self._waiting if waiter not in done]
+        self.room.ready = [waiter for waiter in self.room.ready if waiter not in done]
         for waiter in asked:
             if not self._admit(waiter):
                 self._fell_short(waiter, grants)
@@ -334,7 +282,7 @@ class Clerk:
             if not asks:
                 return [], {}
             lease = self._shares.lease
-            grants = await self._trip(_granting(lease, self._ttl_s, asks))
+            grants = await self.link.trip(_granting(lease, self._ttl_s, asks))
             if grants is None:
                 await self._renew()
                 continue
@@ -364,22 +312,21 @@ class Clerk:
 
     def _fell_short(self, waiter: Waiter, grants: dict[WindowKey, Grant]) -> None:
         """Wait for what was called back, once; then refuse."""
-        short = [binding for binding in waiter.bindings if _lacks(binding, waiter.need)]
+        short = [binding for binding in waiter.bindings if lacks(binding, waiter.need)]
         if not short:  # the lease ran out while Postgres was slow
             self._decide_without_database(waiter)
             return
         if not waiter.recalled:
             waiter.recalled = True
             asked = [grants[binding.share.key] for binding in short if binding.share.key in grants]
-            waiter.awaited = {grant.key: grant.others for grant in asked if grant.others}
-            if waiter.awaited:
+            awaited = {grant.key: grant.others for grant in asked if grant.others}
+            if awaited:
                 self._metrics.quota_recalls.inc(("asked",))
-                self.recalled.append(waiter)
-                waiter.timer = asyncio.get_running_loop().call_later(RECALL_WAIT_S, self._again, waiter)
+                self.room.expect(waiter, awaited)
                 return
         for binding in short:
             self._remember_spent(binding, waiter.need, grants.get(binding.share.key))
-        waiter.future.set_exception(self.refusal(waiter.bindings, waiter.need, self._at()))
+        waiter.future.set_exception(refuse(waiter.bindings, waiter.need, self._at()))
 
     def _remember_spent(self, binding: Binding, need: Need, grant: Grant | None) -> None:
         """Clients that retry at once are refused from memory for a moment."""
@@ -387,23 +334,6 @@ class Clerk:
         used_up = grant is not None and grant.settled + amount > share.limit
         share.spent = amount
         share.spent_until = self._clock() + (SPENT_S if used_up else SPENT_HELD_S)
-
-    def _again(self, waiter: Waiter) -> None:
-        if waiter in self.recalled:
-            self._forget(waiter)
-            self.add(waiter)
-
-    def _forget(self, waiter: Waiter) -> None:
-        self.recalled.remove(waiter)
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-
-    def _take_waiting(self) -> list[Waiter]:
-        for waiter in list(self.recalled):
-            self._forget(waiter)
-            self._waiting.append(waiter)
-        taken, self._waiting = self._waiting, []
-        return taken
 
     def _decide_without_database(self, waiter: Waiter) -> None:
         if self._admit(waiter):
@@ -413,48 +343,8 @@ class Clerk:
         except Refusal as refusal:
             waiter.future.set_exception(refusal)
 
-    # -- refusing
-
-    def refusal(self, bindings: Sequence[Binding], need: Need, at: float) -> Refusal:
-        """The 429 of the quota that keeps the call waiting longest, of those that do not cover it."""
-        short = [binding for binding in bindings if _lacks(binding, need)]
-        short = [binding for binding in short if _left(binding.share) < (need[binding.unit] or 0)] or short
-        binding = max(short or bindings, key=lambda each: (each.share.ends, -_left(each.share)))
-        return spent(
-            binding,
-            used=binding.share.limit - _left(binding.share),
-            needed=need[binding.unit] or 0,
-            ends=binding.share.ends,
-            at=at,
-        )
-
-    def _warn(self) -> None:
-        """Soft quotas that were passed since the last look."""
-        for share in self._shares.held.values():
-            if share.quota.soft and share.opened and not share.warned and share.remaining <= 0:
-                share.warned = True
-                self._metrics.quota_soft_passed.inc((share.quota.unit,))
-                log.warning(
-                    "soft quota passed",
-                    extra={
-                        "quota": share.key[0],
-                        "subject": share.key[1],
-                        "limit": share.limit,
-                        "unit": share.quota.unit,
-                    },
-                )
-
 
 def _granting(
     lease: int, ttl_s: float, asks: Sequence[Ask]
 ) -> Callable[[Connection], Awaitable[list[Grant] | None]]:
     return lambda connection: quotas_live.grant(connection, lease, ttl_s, asks)
-
-
-def _lacks(binding: Binding, need: Need) -> bool:
-    return not binding.soft and binding.share.free < (need[binding.unit] or 0)
-
-
-def _left(share: Share) -> int:
-    """What could be had of a window when the ledger was asked last, this worker's own part included."""
-    return min(share.pool + share.free, share.outside + share.free)

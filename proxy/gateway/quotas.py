@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from proxy.core.admission import Rules, no_quotas, unknown_price
+from proxy.core.admission import Rules, no_quotas, refuse, unknown_price
 from proxy.core.call import Call
 from proxy.core.caller import Caller
+from proxy.core.holdings import Holdings
 from proxy.core.money import NANO
 from proxy.core.quota import Charge, Quota
 from proxy.core.refusal import unavailable
-from proxy.core.shares import UNBOUND, UNIT_INDEX, Binding, Need, Reservation, Share, Shares
-from proxy.gateway.quota_clerk import Clerk, Waiter
+from proxy.core.shares import UNBOUND, UNIT_INDEX, Binding, Need, Reservation, Share
+from proxy.gateway.quota_clerk import Clerk
+from proxy.gateway.quota_waiting import Waiter
 from proxy.metrics import Metrics
 from proxy.store.postgres import Pool
 from proxy.store.quotas_live import CHANNEL
@@ -74,7 +76,7 @@ class Quotas:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.metrics = metrics if metrics is not None else Metrics()
-        self.shares = Shares()
+        self.shares = Holdings()
         self.clerk = Clerk(
             pool,
             self.shares,
@@ -111,11 +113,11 @@ class Quotas:
     @property
     def pool(self) -> Pool | None:
         """Where Postgres is."""
-        return self.clerk.pool
+        return self.clerk.link.pool
 
     @pool.setter
     def pool(self, pool: Pool) -> None:
-        self.clerk.pool = pool
+        self.clerk.link.pool = pool
 
     # -- the hot path
 
@@ -153,7 +155,7 @@ class Quotas:
             return ()
         requests = reservation.need.requests if counted else 0
         charges = self.shares.settle(reservation, Need(requests, tokens, cost_nanousd))
-        if self.clerk.recalled:
+        if self.clerk.room.recalled:
             self.clerk.wake()
         return charges
 
@@ -181,7 +183,7 @@ class Quotas:
         bindings = self._compile(caller).bindings(call)
         need = self._at_least(bindings, call, need)
         waiter = Waiter(bindings, need, now, asyncio.get_running_loop().create_future())
-        self.clerk.add(waiter)
+        self.clerk.room.add(waiter)
         try:
             return await waiter.future
         except asyncio.CancelledError:
@@ -197,7 +199,7 @@ class Quotas:
         for binding in bindings:
             share = binding.share
             if clock < share.spent_until and (need[binding.unit] or 0) - share.free >= share.spent:
-                raise self.clerk.refusal(bindings, need, at)
+                raise refuse(bindings, need, at)
         raise NeedsShare
 
     def _without_database(self, bindings: tuple[Binding, ...], need: Need, at: float) -> Reservation:
@@ -211,7 +213,7 @@ class Quotas:
             )
         reservation = self.shares.reserve_uncovered(bindings, need, at)
         if reservation is None:
-            raise self.clerk.refusal(bindings, need, at)
+            raise refuse(bindings, need, at)
         self.metrics.quota_unenforced.inc()
         return reservation
 

@@ -37,7 +37,7 @@ class Lease:
 async def take_lease(connection: Connection, worker: str, ttl_s: float) -> Lease:
     """A new lease. `worker` is for people who look."""
     row = await connection.fetchrow(_SQL["take_lease"], worker, ttl_s)
-    return Lease(row["id"], row["at"], expired=True)
+    return Lease(row["id"], row["at"])
 
 
 async def renew_lease(connection: Connection, lease: int, ttl_s: float) -> Lease | None:

@@ -1,4 +1,4 @@
-"""Workers with the real `Shares` against the model ledger: crashes, lost answers, lost recalls, clocks that differ, windows that
+"""Workers with the real `Holdings` against the model ledger: crashes, lost answers, lost recalls, clocks that differ, windows that
 turn, quotas that are edited, leases that expire. What docs/explanation/quotas.md promises must hold after every step."""
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from proxy.core.holdings import Holdings
 from proxy.core.quota import Charge, Quota, WindowKey
-from proxy.core.shares import Ask, Binding, Need, Reservation, Shares
+from proxy.core.shares import Ask, Binding, Need, Reservation
 from tests.core.quota_ledger import Ledger
 
 TTL_S = 30.0
@@ -27,7 +28,7 @@ UNDER_WAY = Quota("concurrency", "key", "k", "requests", "total", 4)
 class Worker:
     """One process: its shares, its clocks, the exchanges under way, and what it has spooled and not flushed."""
 
-    shares: Shares
+    shares: Holdings
     rate: float
     """Seconds of its own clock per second of the ledger's."""
     error_s: float
@@ -47,7 +48,7 @@ class Quotas(RuleBasedStateMachine):
         self.ledger = Ledger(at=START)
         self.quotas = {"requests": REQUESTS, "tokens": TOKENS, "concurrency": UNDER_WAY}
         self.workers = [
-            Worker(Shares(), rate, data.draw(st.sampled_from([-0.4, 0.0, 0.4]), label="clock error"))
+            Worker(Holdings(), rate, data.draw(st.sampled_from([-0.4, 0.0, 0.4]), label="clock error"))
             for rate in rates
         ]
         self.orphans: list[Charge] = []
@@ -243,7 +244,7 @@ class Quotas(RuleBasedStateMachine):
             self.charged[charge.key] = self.charged.get(charge.key, 0) + charge.amount
             self.excess[charge.key] = self.excess.get(charge.key, 0) + charge.amount - charge.held
         self.orphans += dead.spool + lost
-        self.workers[index] = Worker(Shares(), dead.rate, dead.error_s)
+        self.workers[index] = Worker(Holdings(), dead.rate, dead.error_s)
 
     @rule(name=st.sampled_from(["requests", "tokens", "concurrency"]), factor=st.sampled_from([0.5, 2.0]))
     def edit(self, name: str, factor: float) -> None:
