@@ -10,7 +10,7 @@ import typer
 
 from proxy.cli.datadir import command_database
 from proxy.cli.failure import CommandError
-from proxy.cli.startup import described
+from proxy.cli.startup import described, direct_url
 from proxy.settings import load
 from proxy.store import migrate as migrations
 from proxy.store import postgres
@@ -18,9 +18,10 @@ from proxy.store import postgres
 
 def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Apply the migrations that the database doesn't have yet."""
-    with command_database(load(), "migrate") as url:
+    settings = load()
+    with command_database(settings, "migrate") as url:
         try:
-            applied = asyncio.run(_migrate(url))
+            applied = asyncio.run(_migrate(direct_url(url, settings)))
         except migrations.MigrationError as error:
             raise CommandError(f"database: {error}") from None
         except (*postgres.UNAVAILABLE, postgres.PostgresError) as error:

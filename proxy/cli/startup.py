@@ -112,7 +112,7 @@ def prepare_database(url: str, settings: Settings, *, embedded: bool) -> FirstSt
 
 async def prepare(url: str, settings: Settings, *, embedded: bool) -> FirstStart:
     """Bring the schema up to date and see that somebody can administrate. Raises what the store raises."""
-    connection = await postgres.connect(url, timeout_s=CONNECT_TIMEOUT_S)
+    connection = await postgres.connect(direct_url(url, settings), timeout_s=CONNECT_TIMEOUT_S)
     try:
         await migrate.migrate(connection)
         admin_key = user = user_key = None
@@ -127,6 +127,11 @@ async def prepare(url: str, settings: Settings, *, embedded: bool) -> FirstStart
         return FirstStart(admin_key, user, user_key)
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+def direct_url(url: str, settings: Settings) -> str:
+    """The database past a pooler, where one is set: the lock of migrations belongs to a session."""
+    return settings.database_listen_url.get_secret_value() or url
 
 
 def described(url: str) -> str:

@@ -135,3 +135,13 @@ def test_the_greeting_shows_what_was_made():
 async def test_the_store_names_what_is_misconfigured(postgres_server: str):
     with pytest.raises(postgres.MISCONFIGURED):
         await startup.prepare(postgres_server.replace("/postgres?", "/nowhere?"), load(), embedded=False)
+
+
+async def test_migrations_go_past_a_pooler(database_url: str, pool: asyncpg.Pool):
+    """Their lock belongs to a session, which a pooler in transaction mode does not give."""
+    pooler = "postgresql://proxy@127.0.0.1:1/proxy"  # nobody listens there
+
+    settings = load(database_listen_url=database_url, admin_key="sk-admin-chosen-by-hand")
+    await startup.prepare(pooler, settings, embedded=False)
+
+    assert await pool.fetchval("select count(*) from admin_keys") == 1
