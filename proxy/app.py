@@ -204,7 +204,11 @@ class Application:
             "stopping": lambda: "the server is stopping" if self._stopping else None,
         }
         context = AdminContext(
-            settings=settings, metrics=metrics, pool=lambda: self._pool, ready=self._checks
+            settings=settings,
+            metrics=metrics,
+            pool=lambda: self._pool,
+            ready=self._checks,
+            prices=self._prices,
         )
         self._admin = web.AppRunner(
             build_app(context),
