@@ -36,6 +36,8 @@ from proxy.core.currency import Currencies
 MIB = 2**20
 ADMIN_KEY_CHARS_MIN = 16
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+A_USERS_KEY = "PROXY_KEY"
+"""Where documentation keeps a user's key. No setting, but people type commands in the shell where they exported it."""
 SECRETS = ("openai_api_key", "database_url", "database_listen_url", "admin_key", "admin_jwt_secret")
 LISTS = (
     "upstreams",
@@ -306,6 +308,6 @@ def _secrets_from_files(given: dict[str, Any]) -> dict[str, str]:
 
 def _unknown_environment() -> list[str]:
     """Names in the environment that look like ours and are no setting: most often a typing error."""
-    known = {f"PROXY_{name.upper()}" for name in Settings.model_fields} | {"PROXY_CONFIG"}
+    known = {f"PROXY_{name.upper()}" for name in Settings.model_fields} | {"PROXY_CONFIG", A_USERS_KEY}
     known |= {f"PROXY_{name.upper()}_FILE" for name in SECRETS}
     return sorted(name for name in os.environ if name.startswith("PROXY_") and name not in known)

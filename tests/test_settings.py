@@ -196,3 +196,8 @@ def test_demo_mode_is_for_those_who_have_no_upstream():
     assert not load(upstream_url="http://127.0.0.1:9").demo_mode
     assert load(openai_api_key="sk-x", demo=True).demo_mode
     assert not load(demo=False).demo_mode
+
+
+def test_the_variable_in_which_people_keep_their_own_key_is_no_typing_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PROXY_KEY", "sk-proxy-x")
+    assert load().port == 8080
