@@ -53,9 +53,19 @@ class QuotaInput(Input):
     tag: Annotated[Pattern, AfterValidator(_tag)] | None = Field(default=None, examples=["grade=9"])
     soft: bool = Field(default=False, description="Reported and counted, but nothing is refused.")
 
+    average_percent: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Of a soft quota: warn at so many percent of what was used in an average window of the 28 days before;"
+        " the limit is the least it can be.",
+    )
+
     @model_validator(mode="after")
     def _limit(self) -> QuotaInput:
         amount_of(self.unit, self.limit)
+        if self.average_percent is not None and (not self.soft or self.window == "total"):
+            raise ValueError("average_percent is for soft quotas with a window that ends")
         return self
 
     def rule(self) -> Rule:
@@ -69,6 +79,7 @@ class QuotaInput(Input):
             operation=self.operation,
             tag=self.tag,
             soft=self.soft,
+            average_percent=self.average_percent,
         )
 
 
@@ -93,6 +104,7 @@ class RuleView(View):
     operation: str | None
     tag: str | None
     soft: bool
+    average_percent: int | None
 
 
 class QuotaView(RuleView):
@@ -129,6 +141,7 @@ def rule_view(quota_id: str, rule: Rule) -> RuleView:
         operation=rule.operation,
         tag=rule.tag,
         soft=rule.soft,
+        average_percent=rule.average_percent,
     )
 
 
@@ -145,6 +158,7 @@ def quota_view(row: Row) -> QuotaView:
         operation=row["operation"],
         tag=row["tag"],
         soft=row["soft"],
+        average_percent=row["average_percent"],
         scope=row["scope"],
         scope_id=row["scope_id"],
         raised_limit=None if raised is None else shown_amount(row["unit"], raised),
@@ -167,6 +181,7 @@ def status_view(status: QuotaStatus) -> QuotaStatusView:
         operation=quota.operation,
         tag="=".join(quota.tag) if quota.tag else None,
         soft=quota.soft,
+        average_percent=quota.average_percent,
         scope=quota.scope,
         scope_id=status.scope_id or None,
         used=shown_amount(quota.unit, status.used),

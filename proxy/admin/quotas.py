@@ -52,6 +52,9 @@ class QuotaChange(Input):
     """What to change; what is left out stays. What was used is kept."""
 
     limit: str | int | None = Field(default=None, description="The limit from now on.")
+    add: str | int | None = Field(
+        default=None, description="A top-up: so much is added to the limit, e.g. of a prepaid balance."
+    )
     soft: bool | None = None
     raised_limit: str | int | None = Field(
         default=None, description="A temporary limit; null ends the raise."
@@ -205,12 +208,13 @@ async def show_quota(ask: Ask) -> QuotaView:
 
 def _change(body: QuotaChange, unit: Unit) -> dict[str, Any]:
     change: dict[str, Any] = {}
-    for field, column in (("limit", "limit_amount"), ("raised_limit", "raised_amount")):
+    fields = (("limit", "limit_amount"), ("add", "added_amount"), ("raised_limit", "raised_amount"))
+    for field, column in fields:
         if field not in body.model_fields_set:
             continue
         text = getattr(body, field)
-        if text is None and field == "limit":
-            raise bad_request("limit", "limit can't be null.")
+        if text is None and field != "raised_limit":
+            raise bad_request(field, f"{field} can't be null.")
         try:
             change[column] = None if text is None else amount_of(unit, text)
         except ValueError as error:
@@ -231,7 +235,8 @@ async def change_quota(ask: Ask) -> QuotaView:
         raise bad_request("quota", "A credential confined to one group can't change the group's own quotas.")
     change = _change(ask.body, before["unit"])
     after = await quotas.change_quota(ask.connection, before["id"], change)
-    ask.audit("quota.change", before["id"], masked(before, *change), masked(after, *change))
+    changed = [name for name in change if name != "added_amount"] or ["limit_amount"]
+    ask.audit("quota.change", before["id"], masked(before, *changed), masked(after, *changed))
     return quota_view(after)
 
 

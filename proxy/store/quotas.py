@@ -30,6 +30,8 @@ class Rule:
     operation: str | None = None
     tag: str | None = None
     soft: bool = False
+    average_percent: int | None = None
+    """Of a soft quota; see proxy/core/quota.py."""
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -52,6 +54,7 @@ async def create_quota(connection: Connection, scope: Scope, scope_id: str | Non
         rule.operation,
         rule.tag,
         rule.soft,
+        rule.average_percent,
     )
     return row
 
@@ -67,10 +70,11 @@ async def put_quotas(
         old = present.pop(rule.identity, None)
         if old is None:
             rows.append(await create_quota(connection, scope, scope_id, rule))
-        elif (old["limit_amount"], old["soft"]) == (rule.limit_amount, rule.soft):
+            continue
+        change = {name: getattr(rule, name) for name in ("limit_amount", "soft", "average_percent")}
+        if all(old[name] == value for name, value in change.items()):
             rows.append(old)
         else:
-            change = {"limit_amount": rule.limit_amount, "soft": rule.soft}
             rows.append(await change_quota(connection, old["id"], change))
     for row in present.values():
         await remove_quota(connection, row["id"])
@@ -89,7 +93,9 @@ async def fetch_quota(connection: Connection, quota_id: str) -> Row:
 
 
 async def change_quota(connection: Connection, quota_id: str, change: Mapping[str, Any]) -> Row:
-    """Set `limit_amount`, `soft`, `raised_amount`, `raised_until`. Raises MissingError."""
+    """Set `limit_amount`, `soft`, `average_percent`, `raised_amount`, `raised_until`; `added_amount` tops the limit up, whatever
+    it is by then. Raises MissingError.
+    """
     return found(await connection.fetchrow(_SQL["change"], quota_id, dict(change)), "quota", quota_id)
 
 

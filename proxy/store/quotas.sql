@@ -36,14 +36,20 @@ select pg_advisory_xact_lock(hashtextextended('quotas:' || $1::text || ':' || co
 select * from quotas where id = $1;
 
 -- name: create
-insert into quotas (id, scope, scope_id, unit, "window", limit_amount, billing_day, model, operation, tag, soft)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+insert into quotas (id, scope, scope_id, unit, "window", limit_amount, billing_day, model, operation, tag, soft, average_percent)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 returning *;
 
 -- name: change
 update quotas set
-    limit_amount = case when $2::jsonb ? 'limit_amount' then ($2::jsonb ->> 'limit_amount')::bigint else limit_amount end,
+    limit_amount = case when $2::jsonb ? 'limit_amount' then ($2::jsonb ->> 'limit_amount')::bigint else limit_amount end
+        + coalesce(($2::jsonb ->> 'added_amount')::bigint, 0),
     soft = case when $2::jsonb ? 'soft' then ($2::jsonb ->> 'soft')::boolean else soft end,
+    average_percent = case
+        when not coalesce(($2::jsonb ->> 'soft')::boolean, soft) then null
+        when $2::jsonb ? 'average_percent' then ($2::jsonb ->> 'average_percent')::integer
+        else average_percent
+    end,
     raised_amount = case when $2::jsonb ? 'raised_amount' then ($2::jsonb ->> 'raised_amount')::bigint else raised_amount end,
     raised_until = case when $2::jsonb ? 'raised_until' then ($2::jsonb ->> 'raised_until')::timestamptz else raised_until end,
     updated_at = now()

@@ -158,3 +158,36 @@ async def test_a_window_begins_anew_and_the_log_says_what_was_used(api, store):
     assert (await api.get(path))["data"][0]["used"] == "0"
     entry = (await api.get("/admin/audit?action=quota.reset"))["data"][0]
     assert entry["before"] == {"used": 120}
+
+
+async def test_a_balance_is_topped_up_by_what_is_added(api):
+    user = await api.post("/admin/users", {"name": "Ana"})
+    quota = await api.post(
+        "/admin/quotas",
+        {"scope": "user", "scope_id": user["id"], "unit": "cost", "window": "total", "limit": "5.00"},
+    )
+
+    _, once = await api.ask("PATCH", f"/admin/quotas/{quota['id']}", {"add": "2.50"})
+    _, twice = await api.ask("PATCH", f"/admin/quotas/{quota['id']}", {"add": "2.50"})
+    status, _ = await api.ask("PATCH", f"/admin/quotas/{quota['id']}", {"add": "-1"})
+
+    assert (once["limit"], twice["limit"], status) == ("7.5", "10", 400)
+    changes = await api.pool.fetch("select after from audit_log where action = 'quota.change' order by id")
+    assert [row["after"] for row in changes] == [
+        {"limit_amount": 7_500_000_000},
+        {"limit_amount": 10_000_000_000},
+    ]
+
+
+async def test_a_soft_limit_may_follow_the_users_average(api):
+    user = await api.post("/admin/users", {"name": "Ana"})
+    path = f"/admin/users/{user['id']}/quotas"
+    soft = {"unit": "tokens", "window": "day", "limit": "1000", "soft": True, "average_percent": 300}
+
+    _, put = await api.ask("PUT", path, [soft])
+    status, _ = await api.ask("PUT", path, [soft | {"soft": False}])
+    _, hard = await api.ask("PATCH", f"/admin/quotas/{put['data'][0]['id']}", {"soft": False})
+
+    assert put["data"][0]["average_percent"] == 300
+    assert status == 400
+    assert hard["average_percent"] is None
