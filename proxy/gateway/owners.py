@@ -29,11 +29,13 @@ from proxy.store.postgres import RETRYABLE, UNAVAILABLE, Pool, PostgresError
 
 log = logging.getLogger(__name__)
 REMEMBERED_MAX = 200_000
-UNKNOWN_S = 2.0
-"""How long an id that was looked up in vain is not looked up again: its record may be on its way to Postgres."""
+UNKNOWN_S = 60.0
+"""How long an id that was looked up in vain is not looked up again."""
 LOOK_UP_TIMEOUT_S = 2.0
-FRESH_FLUSHES = 3
-"""How many flush intervals to wait for the record of an object that was made a moment ago by another worker."""
+FRESH_LOOKS = 3
+"""How often to look again, a flush interval apart, where much depends on it: another worker may have made the object a
+moment ago, and its record be on its way to Postgres."""
+FRESH_PAUSE_MAX_S = 0.5
 RETRY_AFTER_S = 1
 PURPOSE = ("objects",)
 _Value = TypeVar("_Value")
@@ -51,7 +53,7 @@ class Owners:
         self._clock = clock
         self.isolation = settings.object_isolation
         self._refuses_unknown = settings.unknown_objects == "refuse" and self.isolation != "off"
-        self._fresh_s = settings.flush_interval_s * FRESH_FLUSHES
+        self._fresh_s = min(settings.flush_interval_s, FRESH_PAUSE_MAX_S)
         self._timeout_s = min(LOOK_UP_TIMEOUT_S, settings.database_timeout_s)
         self._owners: dict[str, Owner] = {}
         self._unknown: dict[str, float] = {}
@@ -84,8 +86,12 @@ class Owners:
                 RETRY_AFTER_S,
                 "object_lookup",
             )
-        fresh = [object_id for object_id in missing if object_id not in self._owners]
-        if fresh and self._refuses_unknown:
+        # A read that is billed must not come before the record of who made the object.
+        matters = self._refuses_unknown or exchange.call.endpoint.by_object
+        for _ in range(FRESH_LOOKS if matters else 0):
+            fresh = [object_id for object_id in missing if object_id not in self._owners]
+            if not fresh:
+                break
             await asyncio.sleep(self._fresh_s)
             await self.look_up(fresh)
 

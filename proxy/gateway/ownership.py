@@ -64,18 +64,18 @@ class Makers:
         child: bool,
     ) -> Ownership | None:
         """What the exchange's record says about objects; None: nothing. `billed`: it bills something of the reading."""
+        ended = reading.object_id if reading.finish_reason is not None else None
+        if not exchange.call.endpoint.by_object:
+            ended = None
         if not 0 < exchange.status < 300:
-            return None
+            return Ownership(ended=ended) if ended is not None else None
         made = self._made(exchange, reading, child=child)
         claims = self._claims(exchange, reading, part_costs, billed=billed, child=child)
         for claim in claims:
             self._owners.note_billed(claim.object_id)
-        ended = None
-        if exchange.call.endpoint.by_object and reading.finish_reason is not None and not claims:
-            ended = reading.object_id
         if not (made or claims or ended is not None):
             return None
-        ownership = Ownership(tuple(claims), made, ended)
+        ownership = Ownership(tuple(claims), made, None if claims else ended)
         own = next((claim for claim in claims if claim.cost_nanousd is None), None)
         if own is not None and not exchange.call.endpoint.bills and not child:
             owner = self._owners.owner(own.object_id) or exchange.owner
