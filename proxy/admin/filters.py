@@ -92,7 +92,10 @@ class UsageQuery(OwnUsageQuery):
 
     user: Values | None = Field(default=None, description="Ids, external ids or e-mail addresses.")
     group: Values | None = Field(default=None, description="Ids, external ids or unique names.")
-    active: Flag | None = Field(default=None, description="Of active users, or of deactivated ones.")
+    user_active: Flag | None = Field(default=None, description="Of active users, or of deactivated ones.")
+    active: Literal["true", "false", "all"] = Field(
+        default="true", description="false: only records that were voided; all: these too."
+    )
 
 
 _PLAIN = (
@@ -114,8 +117,10 @@ async def question(
             where["user"] = [await _user_id(ask, named) for named in query.user]
         if query.group:
             where["group"] = [await _group_id(ask, named) for named in query.group]
-        if query.active is not None:
-            where["active"] = ["true" if query.active else "false"]
+        if query.user_active is not None:
+            where["user_active"] = ["true" if query.user_active else "false"]
+        if query.active != "true":
+            where["active"] = [query.active]
     if user_id is not None:
         where["user"] = [user_id]
     elif ask.group_limit is not None:

@@ -14,7 +14,8 @@ from proxy.admin.filters import OwnUsageQuery, UsageQuery, question
 from proxy.admin.route import Ask, Route, bad_request, not_found
 from proxy.admin.shapes import LIMIT_MAX, Input, Usd, View
 from proxy.core.money import format_nano
-from proxy.store import records_read
+from proxy.core.refusal import Refusal
+from proxy.store import records, records_read
 from proxy.store.rows import Row
 
 
@@ -106,6 +107,12 @@ class RecentQuery(Input):
     limit: int = Field(default=20, ge=1, le=LIMIT_MAX)
 
 
+class VoidInput(Input):
+    """Why a record is no usage."""
+
+    reason: str = Field(min_length=1, max_length=500, examples=["test run"])
+
+
 _FIELDS = tuple(name for name in RecordView.model_fields if name != "cost_usd")
 
 
@@ -174,6 +181,22 @@ async def show_record(ask: Ask) -> RecordView:
     return record_view(row)
 
 
+async def void_record(ask: Ask) -> RecordView:
+    """Take a record out of every sum and quota, for a reason. It stays in the history for those who ask for `active=all`."""
+    named, reason = ask.path["record"], ask.body.reason
+    found = record_id(named)
+    row = await records_read.fetch_record(ask.connection, found)
+    if row is None:
+        raise not_found("record", named)
+    ask.must_see_group(row["group_id"], "record", named)
+    if not await records.void(ask.connection, found, reason, ask.context.settings.rollup_tags):
+        raise Refusal(409, "already_voided", f"Record {named} is void already.", param="record")
+    ask.audit("record.void", str(found), after={"reason": reason})
+    row = await records_read.fetch_record(ask.connection, found)
+    assert row is not None, "it is locked by us"
+    return record_view(row)
+
+
 def record_id(named: str) -> UUID:
     """A record's id; 404 for what can't be one."""
     try:
@@ -214,5 +237,16 @@ ROUTES = (
         answer=RecordView,
         reads_personal_data=True,
         tag="records",
+    ),
+    Route(
+        method="POST",
+        path="/admin/records/{record}/void",
+        handler=void_record,
+        summary="Void a record",
+        access="write",
+        body=VoidInput,
+        answer=RecordView,
+        tag="records",
+        example={"reason": "test run"},
     ),
 )

@@ -3,7 +3,8 @@
 Those are the daily logs and the records that were set aside. The spool needs nothing: what is stored leaves it within a
 minute by itself (recorder.REST_S), and the key snapshot is replaced when the keys go. How far the list of erasures was read
 is remembered in `<data_dir>/erasures`, so a server that was down catches up, and one with a new data dir starts from the
-beginning. Dying half-way repeats some of it, which changes nothing.
+beginning. Dying half-way repeats some of it, which changes nothing; so does another look at erasures of the last hour, for
+lines that were on their way.
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ async def erase_from_files(pool: Pool, data_dir: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
-        reached = int(os.pread(descriptor, 32, 0) or b"0")
+        done = reached = int(os.pread(descriptor, 32, 0) or b"0")
         while todo := await erasures.after(pool, reached):
-            for number, user_id in todo:
+            for number, user_id, fresh in todo:
                 gone = await asyncio.to_thread(_erase, data_dir, user_id)
-                log.info(
-                    "an erased user was taken out of the files", extra={"erasure": number, "lines": gone}
-                )
+                if gone:
+                    log.info(
+                        "an erased user was taken out of the files", extra={"erasure": number, "lines": gone}
+                    )
                 lines += gone
                 reached = number
-            os.pwrite(descriptor, b"%020d\n" % reached, 0)
+                done = done if fresh else number
+            os.pwrite(descriptor, b"%020d\n" % done, 0)
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from proxy.gateway.erasing import erase_from_files
 from proxy.gateway.jsonl import DailyLog
 from proxy.settings import Settings
-from proxy.store import daily, keys_live, objects, partitions
+from proxy.store import daily, erasures, keys_live, objects, partitions
 from proxy.store.postgres import UNAVAILABLE, Pool, PostgresError
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
+import orjson
 
+from proxy.core.spoolformat import RECORD_FIELDS
 from proxy.store import objects
 from proxy.store.postgres import Connection, Pool, statements
 from proxy.store.transactions import bounded
 
+_USER_AT = RECORD_FIELDS.index("user_id")
 # A record that Postgres will never take, however often it is sent; anything else may go away by itself.
 REJECTED: tuple[type[BaseException], ...] = (
     asyncpg.DataError,
@@ -30,7 +33,7 @@ async def store(
     """Store records, given as spool payloads, in one transaction with their rollups and what they settle.
 
     `stored` is given the payloads as they were stored: one that shows the usage of an object that another record bills
-    has none.
+    has none. Those of users who were erased are not among them.
 
     Returns how many were new; repeating it changes nothing. Raises one of REJECTED when a record among them is
     impossible, else an error that may be retried.
@@ -43,7 +46,10 @@ async def store(
         if row["inserted"]:
             await connection.execute(named["settle_records"], row["charges"], row["ids"])
     if stored is not None:
-        stored.extend(payloads)
+        gone = set(row["erased"] or ())
+        stored.extend(
+            payload for payload in payloads if not gone or orjson.loads(payload)[_USER_AT] not in gone
+        )
     return int(row["inserted"])
 
 

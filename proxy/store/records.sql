@@ -6,8 +6,9 @@
 -- $1: a JSON array of records, each an array of values in the order of RECORD_FIELDS (proxy/core/spoolformat.py), to
 -- which fields are only ever added at the end; $2: the declared rollup tags.
 -- Every insert is in the order of its key, so that workers wait for each other but never in a circle.
--- Returns how many were inserted, and as text of arrays their ids and charges, for settle_records.
-with line as materialized (
+-- What belongs to a user who was erased is stored as nobody's (proxy/store/erasures.py).
+-- Returns how many were inserted, as text of arrays their ids and charges, for settle_records, and the erased users.
+with sent as materialized (
     select distinct on ((e ->> 0)::uuid)
         (e ->> 0)::uuid as id, (e ->> 1)::uuid as parent_id, to_timestamp((e ->> 2)::bigint / 1e6::float8) as started_at,
         e ->> 3 as key_id, e ->> 4 as user_id, e ->> 5 as group_id, e ->> 6 as provider, e ->> 7 as endpoint,
@@ -29,6 +30,26 @@ with line as materialized (
         nullif(e -> 46, 'null') as charges
     from jsonb_array_elements($1::text::jsonb) as e
     order by (e ->> 0)::uuid
+),
+gone as materialized (
+    select distinct on (user_id) user_id, key_ids from erasures where user_id in (select user_id from sent)
+),
+line as (
+    select
+        id, parent_id, started_at, case when key_id = any (gone.key_ids) then 'erased' else key_id end as key_id,
+        case when gone.user_id is null then sent.user_id else 'erased' end as user_id, group_id, provider, endpoint, method,
+        requested_model, served_model, operation, case when gone.user_id is null then tags else '{}' end as tags,
+        case when gone.user_id is null then end_user end as end_user, streamed, status, outcome, error_type, error_code,
+        case when gone.user_id is null then error_message end as error_message, finish_reason, service_tier,
+        usage_source, cost_nanousd, price_id, case when gone.user_id is null then object_id end as object_id,
+        case when gone.user_id is null then upstream_request_id end as upstream_request_id,
+        case when gone.user_id is null then client_request_id end as client_request_id, ttfb_ms, duration_ms, bytes_in,
+        bytes_out, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
+        cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
+        reasoning_tokens, output_audio_tokens, output_image_tokens, units,
+        case when gone.user_id is null then charges else charges_without(charges, gone.user_id || gone.key_ids) end as charges
+    from sent
+    left join gone on gone.user_id = sent.user_id
 ),
 inserted as (
     insert into usage_records (
@@ -121,7 +142,10 @@ outcomes as (
         usage_source
     ) do update set requests = known.requests + excluded.requests
 )
-select count(*) as inserted, array_agg(id)::text as ids, array_agg(charges)::text as charges from inserted;
+select
+    count(*) as inserted, array_agg(id)::text as ids, array_agg(charges)::text as charges,
+    (select array_agg(user_id) from gone) as erased
+from inserted;
 
 -- name: settle_records
 -- What the inserted records settle against quotas, shares included; the last step of the transaction that stores them.

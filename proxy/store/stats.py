@@ -33,12 +33,12 @@ Sort = Literal[
     "name",
 ]
 DETAIL = frozenset(
-    {"end_user", "streamed", "finish_reason", "service_tier", "usage_source", "outcome", "failed"}
+    {"end_user", "streamed", "finish_reason", "service_tier", "usage_source", "outcome", "failed", "active"}
 )
 """Filters of what the hourly sums don't tell apart."""
-LATENCY_DETAIL = DETAIL | {"user", "key", "operation", "status", "active"}
+LATENCY_DETAIL = DETAIL | {"user", "key", "operation", "status", "user_active"}
 """The same for the hourly histograms of latencies, which are by group, provider, model and endpoint."""
-OUTCOME_DETAIL = frozenset({"user", "key", "operation", "active", "end_user", "failed"})
+OUTCOME_DETAIL = frozenset({"user", "key", "operation", "active", "user_active", "end_user", "failed"})
 """The same for the hourly counts of outcomes."""
 SEPARATOR = "\x1f"
 SUMMARY_BATCH = 500

@@ -34,7 +34,6 @@ facts as (
     from usage_records d
     where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
            or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
-      and d.voided_at is null
 -- include: _detail_filters
 )
 
@@ -49,10 +48,12 @@ facts as (
       and ($1::jsonb ->> 'status' is null
            or r.status = any (string_to_array($1::jsonb ->> 'status', E'\x1f')::smallint[]))
       and ($1::jsonb -> 'tags' is null or r.tags @> ($1::jsonb -> 'tags'))
-      and ($1::jsonb ->> 'active' is null
-           or r.user_id in (select u.id from users u where u.active = ($1::jsonb ->> 'active')::boolean))
+      and ($1::jsonb ->> 'user_active' is null
+           or r.user_id in (select u.id from users u where u.active = ($1::jsonb ->> 'user_active')::boolean))
 
 -- name: _detail_filters
+-- Voided records are left out unless they are asked for.
+      and case $1::jsonb ->> 'active' when 'all' then true when 'false' then d.voided_at is not null else d.voided_at is null end
       and ($1::jsonb ->> 'user' is null or d.user_id = any (string_to_array($1::jsonb ->> 'user', E'\x1f')))
       and ($1::jsonb ->> 'group' is null or d.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
       and ($1::jsonb ->> 'key' is null or d.key_id = any (string_to_array($1::jsonb ->> 'key', E'\x1f')))
@@ -65,8 +66,8 @@ facts as (
       and ($1::jsonb ->> 'status' is null
            or d.status = any (string_to_array($1::jsonb ->> 'status', E'\x1f')::smallint[]))
       and ($1::jsonb -> 'tags' is null or (d.tags <> '{}' and d.tags @> ($1::jsonb -> 'tags')))
-      and ($1::jsonb ->> 'active' is null
-           or d.user_id in (select u.id from users u where u.active = ($1::jsonb ->> 'active')::boolean))
+      and ($1::jsonb ->> 'user_active' is null
+           or d.user_id in (select u.id from users u where u.active = ($1::jsonb ->> 'user_active')::boolean))
       and ($1::jsonb ->> 'end_user' is null or d.end_user = any (string_to_array($1::jsonb ->> 'end_user', E'\x1f')))
       and ($1::jsonb ->> 'streamed' is null or d.streamed = ($1::jsonb ->> 'streamed')::boolean)
       and ($1::jsonb ->> 'finish_reason' is null
@@ -204,7 +205,7 @@ from keys k
 where $1::text = 'key' and k.id = any ($2::text[]) and ($3::text is null or k.user_id = $3);
 
 -- name: history
--- Records, newest first. $4 how many; $5, $6 the last record of the page before (null: the first page). Voided ones are shown.
+-- Records, newest first. $4 how many; $5, $6 the last record of the page before (null: the first page).
 select d.*, u.name as user_name, u.email as user_email, g.name as group_name
 from (
     select d.*
@@ -268,7 +269,6 @@ from (
     cross join lateral (values ('duration', d.duration_ms), ('ttfb', d.ttfb_ms::bigint)) as took (measure, ms)
     where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
            or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
-      and d.voided_at is null
       and took.ms is not null
       and d.outcome not in ('refused', 'lost')
 -- include: _detail_filters
@@ -306,7 +306,6 @@ from (
     from usage_records d
     where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
            or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
-      and d.voided_at is null
 -- include: _detail_filters
 ) o
 group by 1, 2, 3, 4, 5, 6

@@ -75,6 +75,7 @@ async def world(pool, store):
         "record": line["id"],
         "request": line["id"],
         "tag": "session",
+        "erasure": "1",
     }
     return parts, {"nobody": None, "user": text, "read": read, "write": write, "mine": mine, "theirs": theirs}
 

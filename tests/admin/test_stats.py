@@ -181,8 +181,8 @@ async def test_two_dimensions_at_once(api, lines):
         ("outcome=upstream_cut", lambda line, crowd: line["outcome"] == "upstream_cut"),
         ("end_user=2", lambda line, crowd: line["end_user"] == "2"),
         ("tag.session=3&tag.grade=8", lambda line, crowd: line["tags"] == {"session": "3", "grade": "8"}),
-        ("active=true", lambda line, crowd: line["user_id"] in {one["user_id"] for one in crowd[:3]}),
-        ("active=false", lambda line, crowd: line["user_id"] == crowd[3]["user_id"]),
+        ("user_active=true", lambda line, crowd: line["user_id"] in {one["user_id"] for one in crowd[:3]}),
+        ("user_active=false", lambda line, crowd: line["user_id"] == crowd[3]["user_id"]),
     ],
 )
 async def test_each_filter(api, lines, crowd, query, holds):

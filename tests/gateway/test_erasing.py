@@ -40,17 +40,21 @@ async def test_an_erased_user_is_nowhere_in_the_data_dir(pool: asyncpg.Pool, tmp
     assert everything(tmp_path).count(b'"user_id":"user_2"') == 3
 
 
-async def test_each_erasure_is_done_once_and_those_missed_are_caught_up_with(
+async def test_each_erasure_is_done_for_an_hour_and_those_missed_are_caught_up_with(
     pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
     for user in ("user_1", "user_2"):
         await erasures.add(pool, user)
     fill(tmp_path)
     assert await erase_from_files(pool, tmp_path) == 7
+    fill(tmp_path)  # lines that were on their way
+    assert await erase_from_files(pool, tmp_path) == 7
+    await pool.execute("update erasures set at = at - interval '2 hours'")
+    assert await erase_from_files(pool, tmp_path) == 0
     fill(tmp_path)
     assert await erase_from_files(pool, tmp_path) == 0
     await erasures.add(pool, "user_0")
-    assert await erase_from_files(pool, tmp_path) == 6
+    assert await erase_from_files(pool, tmp_path) == 9
 
 
 async def test_a_worker_hears_of_an_erasure_and_does_it_at_once(pool: asyncpg.Pool, tmp_path: Path) -> None:
