@@ -50,7 +50,7 @@ class Lists:
             raise _unreadable()
         ids = [element.object_id for element in page.elements if element.object_id is not None]
         missing = self._owners.missing(ids)
-        if missing and not await self._owners.look_up(missing):
+        if missing and not await self._owners.look_up_fresh(missing):
             raise unavailable(
                 "objects_unknown_now",
                 "Objects can't be checked at the moment.",

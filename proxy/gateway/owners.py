@@ -79,21 +79,29 @@ class Owners:
         missing = [object_id for object_id, _ in exchange.named if self._is_missing(object_id)]
         if not missing:
             return
-        if not await self.look_up(missing) and self._refuses_unknown:
+        # A read that is billed must not come before the record of who made the object.
+        matters = self._refuses_unknown or exchange.call.endpoint.by_object
+        known = await (self.look_up_fresh(missing) if matters else self.look_up(missing))
+        if not known and self._refuses_unknown:
             raise unavailable(
                 "objects_unknown_now",
                 "Objects can't be checked at the moment.",
                 RETRY_AFTER_S,
                 "object_lookup",
             )
-        # A read that is billed must not come before the record of who made the object.
-        matters = self._refuses_unknown or exchange.call.endpoint.by_object
-        for _ in range(FRESH_LOOKS if matters else 0):
-            fresh = [object_id for object_id in missing if object_id not in self._owners]
-            if not fresh:
+
+    async def look_up_fresh(self, ids: Iterable[str]) -> bool:
+        """Look up, and wait a little for what nobody knows: its record may be on its way. False: it could not be asked."""
+        left = list(ids)
+        for again in range(1 + FRESH_LOOKS):
+            if again:
+                await asyncio.sleep(self._fresh_s)
+            if not await self.look_up(left):
+                return False
+            left = [object_id for object_id in left if object_id not in self._owners]
+            if not left:
                 break
-            await asyncio.sleep(self._fresh_s)
-            await self.look_up(fresh)
+        return True
 
     def check(self, exchange: Exchange) -> None:
         """Refuse what belongs to somebody else, once all is known that can be. Raises Refusal."""
