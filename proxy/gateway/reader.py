@@ -101,10 +101,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or after the body a trailer."""
-        if self.reading is None:
-            self._headers.append((name, value.rstrip(b" \t")))
-        else:
-            self.reading.trailers.append((name, value.rstrip(b" \t")))
+        self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
@@ -126,6 +123,7 @@ class RequestReader:
         )
         _check_framing(request, version)
         self.reading = request
+        self._headers = request.trailers
         request.complete = not request.has_body
         self._owner.request_head(request)
 

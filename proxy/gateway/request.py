@@ -55,9 +55,9 @@ class Request:
         """Monotonic seconds."""
         self.started_us = started_us
         """Microseconds since 1970."""
-        fields: dict[bytes, bytes] = {}
-        for name, value in headers:
-            fields.setdefault(name.lower(), value)
+        fields = {name.lower(): value for name, value in headers}
+        if len(fields) != len(headers):
+            fields = {name.lower(): value for name, value in reversed(headers)}
         self.fields = fields
         self.websocket = upgrade and fields.get(b"upgrade", b"").lower() == b"websocket"
         length = fields.get(b"content-length")
@@ -101,6 +101,11 @@ class Request:
             and b"origin" in self.fields
             and b"access-control-request-method" in self.fields
         )
+
+    @property
+    def names(self) -> list[bytes] | None:
+        """The names of all headers in lower case and in order; None when there are duplicates. Saves lowering them again."""
+        return list(self.fields) if len(self.fields) == len(self.headers) else None
 
     def field(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
