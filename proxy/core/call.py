@@ -29,36 +29,13 @@ HINT_CHARS_MAX = 64
 TOOLS_MAX = 256
 _BODY_KEYS = frozenset(
     [
-        "model",
-        "stream",
-        "stream_options",
-        "include_usage",
-        "max_tokens",
-        "max_completion_tokens",
-        "max_output_tokens",
-        "n",
-        "best_of",
-        "service_tier",
-        "background",
-        "store",
-        "background_options",
-        "completion_window",
-        "safety_identifier",
-        "user",
-        "web_search_options",
-        "search_context_size",
-        "tools",
-        "type",
-        "container",
-        "memory_limit",
-        "quality",
-        "size",
-        "seconds",
-        "response_format",
-        "stream_format",
-        "endpoint",
+        "model", "stream", "stream_options", "include_usage", "max_tokens", "max_completion_tokens",
+        "max_output_tokens", "n", "best_of", "service_tier", "background", "store", "background_options",
+        "completion_window", "safety_identifier", "user", "web_search_options", "search_context_size",
+        "tools", "type", "container", "memory_limit", "quality", "size", "seconds", "response_format",
+        "stream_format", "endpoint",
     ]
-)
+)  # fmt: skip
 """What a lenient reading of a body keeps; see sieve.py."""
 
 
@@ -192,13 +169,6 @@ def with_form(call: Call, fields: Mapping[str, str]) -> Call:
         end_user=call.end_user or _end_user(fields.get),
         hints={**call.hints, **_hints(fields.get, call.endpoint.meter)},
     )
-
-
-def with_labels(
-    call: Call, *, model: str | None, operation: str | None, tags: Mapping[str, str], end_user: str | None
-) -> Call:
-    """The same call as made for what another one was for."""
-    return replace(call, model=model, operation=operation, tags=tags, end_user=end_user)
 
 
 def _split_target(target: bytes) -> tuple[str, str]:

@@ -85,3 +85,13 @@ def bad_gateway(code: str, message: str) -> Refusal:
 def gateway_timeout(code: str, message: str) -> Refusal:
     """504: the upstream did not answer in time."""
     return Refusal(504, code, message, "upstream_error", reason=code)
+
+
+def media_refused() -> Refusal:
+    """403: a call whose sound and picture would go past the proxy, where the setting has none of these."""
+    return Refusal(
+        403,
+        "realtime_calls_refused",
+        "Calls whose sound does not pass the proxy are not allowed here; use a WebSocket.",
+        reason="realtime_calls",
+    )

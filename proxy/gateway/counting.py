@@ -1,6 +1,8 @@
-"""Counting: what /metrics says of an exchange that is over."""
+"""Counting: what /metrics and the log say of an exchange that is over."""
 
 from __future__ import annotations
+
+import logging
 
 from proxy.core.record import UsageRecord
 from proxy.gateway.exchange import Exchange
@@ -35,3 +37,24 @@ def count_exchange(metrics: Metrics, exchange: Exchange, record: UsageRecord, no
             metrics.ttfb_seconds.observe((endpoint, model), exchange.ttfb - exchange.forwarded)
     if record.outcome.startswith("upstream_"):
         metrics.upstream_failures.inc((record.outcome,))
+
+
+def log_exchange(log: logging.Logger, record: UsageRecord) -> None:
+    """One line at debug: who, what, how it ended. Never what was said."""
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    said = {
+        "id": record.id,
+        "user": record.user_id,
+        "key": record.key_id,
+        "endpoint": record.endpoint,
+        "model": record.served_model or record.requested_model,
+        "status": record.status,
+        "outcome": record.outcome,
+        "error": record.error_code,
+        "tokens": record.usage.total_tokens,
+        "source": record.usage_source,
+        "cost_nanousd": record.cost_nanousd,
+        "duration_ms": record.duration_ms,
+    }
+    log.debug("exchange", extra=said)

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from proxy.core.call import read_call, with_labels
+from proxy.core.call import read_call
 from proxy.core.claims import owner_of_row
 from proxy.core.headers import request_head
 from proxy.core.meter import open_meter
@@ -201,7 +202,7 @@ class Follower:
             started=self._clocks.now(),
             started_us=started_us,
         )
-        call = with_labels(
+        call = replace(
             read_call(method="GET", target=target, header=request.field, body=None, body_bytes=0),
             model=owner.model,
             operation=owner.operation,

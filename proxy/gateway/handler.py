@@ -21,26 +21,27 @@ from proxy.core.attribution import attribute
 from proxy.core.call import read_call
 from proxy.core.caller import Caller
 from proxy.core.headers import request_head
-from proxy.core.refusal import Refusal, unavailable
+from proxy.core.refusal import Refusal, media_refused, unavailable
 from proxy.gateway.answers import Answers
 from proxy.gateway.bearers import Bearers
 from proxy.gateway.clocks import Clocks
+from proxy.gateway.collecting import OVERLOAD_RETRY_S, Collecting
 from proxy.gateway.cors import Cors
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
 from proxy.gateway.holding import Holder, Holding
 from proxy.gateway.ledger import Ledger
+from proxy.gateway.limits import RelayLimits
 from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.owners import Owners
 from proxy.gateway.quotas import NeedsShare, Quotas
-from proxy.gateway.relay import Relay, RelayLimits
+from proxy.gateway.relay import Relay
 from proxy.gateway.request import Request
 from proxy.gateway.upstreams import Upstreams
 from proxy.metrics import Metrics
 from proxy.settings import Settings
 
 log = logging.getLogger(__name__)
-OVERLOAD_RETRY_S = 1
 
 
 class Handler:
@@ -68,8 +69,6 @@ class Handler:
         self.head_timeout_s = settings.request_head_timeout_s
         self.body_timeout_s = settings.request_idle_timeout_s
         self.keepalive_s = settings.keepalive_timeout_s
-        self._body_max = settings.body_read_max_bytes
-        self._bodies_max = settings.body_read_total_max_bytes
         self._exchanges_max = settings.exchanges_max
         self._limits = RelayLimits(
             first_byte_s=settings.upstream_first_byte_timeout_s,
@@ -89,8 +88,7 @@ class Handler:
         self._anonymous = replace(upstreams.default.policy, authorization=None, key=b"")
         self._metrics = metrics
         self._waiting: dict[Request, asyncio.Task[None]] = {}
-        self._collecting: dict[Request, Caller] = {}
-        self._collected_bytes = 0
+        self._collecting = Collecting(settings.body_read_max_bytes, settings.body_read_total_max_bytes)
 
     # -- read, authenticate
 
@@ -113,11 +111,9 @@ class Handler:
 
     def proceed(self, front: Front, request: Request) -> None:
         """The body is there, or is larger than may be read whole; then what came of it is the start of an upload."""
-        caller = self._collecting.pop(request, None)
+        caller = self._collecting.end(request)
         if caller is None:
             return
-        request.collecting = False
-        self._collected_bytes -= request.length or 0
         try:
             self._pass(front, request, caller, request.take_body() if request.complete else None)
         except Refusal as refusal:
@@ -128,8 +124,7 @@ class Handler:
 
     def forget(self, request: Request) -> None:
         """The client hung up before its request was admitted."""
-        if self._collecting.pop(request, None) is not None:
-            self._collected_bytes -= request.length or 0
+        self._collecting.end(request)
         task = self._waiting.pop(request, None)
         if task is not None:
             task.cancel()
@@ -141,7 +136,7 @@ class Handler:
     @property
     def body_max(self) -> int:
         """How many bytes of one body may be read whole now."""
-        return max(0, min(self._body_max, self._bodies_max - self._collected_bytes))
+        return self._collecting.max
 
     async def _ask_bearer(self, front: Front, request: Request) -> None:
         """A client secret that memory does not know: look it up, then go on as if nothing had happened."""
@@ -162,27 +157,10 @@ class Handler:
             self._fault(front)
 
     def _enter(self, front: Front, request: Request, caller: Caller) -> None:
-        if self._reads_whole(request):
-            self._collect(front, request, caller)
+        if self._collecting.wants(request):
+            self._collecting.begin(front, request, caller)
         else:
             self._pass(front, request, caller, None)
-
-    def _reads_whole(self, request: Request) -> bool:
-        """JSON bodies are read whole, because the pass needs the model, the ceiling and the place to splice."""
-        if not request.has_body or not request.is_json:
-            return False
-        return request.chunked or (request.length or 0) <= self._body_max
-
-    def _collect(self, front: Front, request: Request, caller: Caller) -> None:
-        if (request.length or 0) > self.body_max:
-            raise unavailable(
-                "overloaded", "Too many large requests are under way; try again.", OVERLOAD_RETRY_S, "bodies"
-            )
-        request.collecting = True
-        self._collecting[request] = caller
-        self._collected_bytes += request.length or 0
-        if request.expects_continue and not request.complete:
-            front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # -- admit
 
@@ -281,22 +259,10 @@ class Handler:
             raise unavailable(
                 "overloaded", "Too many requests are under way; try again.", OVERLOAD_RETRY_S, "exchanges"
             )
-        request, caller = exchange.request, exchange.caller
-        assert caller is not None
         if self._refuses_calls and exchange.call.endpoint.meter == "media":
-            raise Refusal(
-                403,
-                "realtime_calls_refused",
-                "Calls whose sound does not pass the proxy are not allowed here; use a WebSocket.",
-                reason="realtime_calls",
-            )
-        if body is None and request.has_body and request.is_json and caller.reads_bodies:
-            raise Refusal(
-                413,
-                "request_too_large",
-                f"A JSON request of more than {self._body_max} bytes can't be checked against the limits of this key.",
-                reason="request_too_large",
-            )
+            raise media_refused()
+        if body is None and exchange.caller is not None:
+            self._collecting.check_unread(exchange.request, exchange.caller)
 
     # -- forward
 
@@ -328,7 +294,7 @@ class Handler:
         front.exchange = relay
         if look is not None:
             exchange.head = head
-            relay.hear_through(Holding(relay, look, self._answers.keep_task))
+            relay.listener = Holding(relay, look, self._answers.keep_task)
         if streaming:
             relay.start(request.take_body(), streaming=True, upload_chunked=chunked)
             if request.complete:
@@ -360,10 +326,8 @@ class Handler:
 
     def _turn_away(self, front: Front, refusal: Refusal) -> None:
         """A refusal without a known key, or before the call was read: only a metric."""
-        if refusal.status == 401:
-            self._metrics.auth_failures.inc((refusal.reason,))
-        else:
-            self._metrics.refusals.inc((refusal.reason,))
+        metrics = self._metrics
+        (metrics.auth_failures if refusal.status == 401 else metrics.refusals).inc((refusal.reason,))
         if front.active is not None:
             front.refuse(refusal, self._cors.lines(front.active))
 
@@ -379,8 +343,7 @@ class Handler:
     def _fault(self, front: Front) -> None:
         self._metrics.metering_faults.inc(("pass",))
         if front.active is not None and front.exchange is None:
-            front.refuse(
-                Refusal(500, "proxy_error", "The proxy failed to handle the request.", "server_error")
-            )
+            fault = "The proxy failed to handle the request."
+            front.refuse(Refusal(500, "proxy_error", fault, "server_error"))
         elif not front.transport.is_closing():
             front.transport.abort()

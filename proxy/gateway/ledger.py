@@ -20,7 +20,7 @@ from proxy.core.refusal import Refusal
 from proxy.core.shares import Need
 from proxy.core.usage import Reading, Usage
 from proxy.gateway.clocks import Clocks
-from proxy.gateway.counting import count_exchange
+from proxy.gateway.counting import count_exchange, log_exchange
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.ownership import Makers
 from proxy.gateway.quotas import Quotas
@@ -31,6 +31,7 @@ from proxy.pricing.live import PriceSource
 from proxy.pricing.providers import DECISIONS_ENDPOINT, provider_of
 
 if TYPE_CHECKING:
+    from proxy.core.call import Call
     from proxy.core.streams import Meter
     from proxy.gateway.tunnel import Tunnel
 
@@ -279,14 +280,11 @@ class Ledger:
         call, caller, request, refusal = exchange.call, exchange.caller, exchange.request, exchange.refusal
         assert caller is not None
         cost = self._cost(exchange, reading, usage, source)
-        error_type, error_code, error_message = reading.error_type, reading.error_code, reading.error_message
-        if refusal is not None:
-            error_type, error_code, error_message = refusal.type, refusal.code, refusal.message
+        error_type, error_code, error_message = _error(refusal, reading)
         charges = self._settle(exchange, outcome, usage, cost.nanousd, known=source != "none")
         started_us = self.now_us() if child else request.started_us
-        objects = call.endpoint.objects
         ownership = None
-        if objects is not NO_OBJECTS and (call.stores or not objects.opt_in):
+        if _concerns_objects(call):
             ownership = self._ownership(exchange, reading, usage, source, cost.nanousd, child=child)
         record = UsageRecord(
             id=self._new_id(started_us) if child else exchange.id,
@@ -327,8 +325,20 @@ class Ledger:
         )
         self._recorder.record(record)
         count_exchange(self._metrics, exchange, record, now)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("exchange", extra=_line(record))
+        log_exchange(log, record)
+
+
+def _concerns_objects(call: Call) -> bool:
+    """Whether an answer to it may make or show an object. Hot path."""
+    objects = call.endpoint.objects
+    return objects is not NO_OBJECTS and (call.stores is True or not objects.opt_in)
+
+
+def _error(refusal: Refusal | None, reading: Reading) -> tuple[str | None, str | None, str | None]:
+    """Type, code and message: our own refusal's, else what the upstream said."""
+    if refusal is not None:
+        return refusal.type, refusal.code, refusal.message
+    return reading.error_type, reading.error_code, reading.error_message
 
 
 def _price_list(exchange: Exchange) -> str:
@@ -337,21 +347,3 @@ def _price_list(exchange: Exchange) -> str:
     if template != DECISIONS_ENDPOINT:
         return exchange.provider
     return provider_of(exchange.upstream.host, default=exchange.provider, endpoint=template)
-
-
-def _line(record: UsageRecord) -> dict[str, object]:
-    """What the log says of one exchange: who, what, how it ended. Never what was said."""
-    return {
-        "id": record.id,
-        "user": record.user_id,
-        "key": record.key_id,
-        "endpoint": record.endpoint,
-        "model": record.served_model or record.requested_model,
-        "status": record.status,
-        "outcome": record.outcome,
-        "error": record.error_code,
-        "tokens": record.usage.total_tokens,
-        "source": record.usage_source,
-        "cost_nanousd": record.cost_nanousd,
-        "duration_ms": record.duration_ms,
-    }

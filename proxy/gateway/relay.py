@@ -8,7 +8,6 @@ However an exchange ends (answer complete, cut, timed out, unreachable, client g
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from proxy.core.framing import Body, ResponseHead
 from proxy.core.record import Outcome
@@ -16,28 +15,20 @@ from proxy.core.refusal import Refusal, bad_gateway, gateway_timeout, unavailabl
 from proxy.gateway.dial import DialError
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
+from proxy.gateway.limits import RelayLimits
 from proxy.gateway.roles import Ends, Listener
 from proxy.gateway.upload import Upload
 from proxy.gateway.upstream import Pool, UpstreamConnection
 from proxy.gateway.writer import AnswerWriter
 
 
-@dataclass(frozen=True, slots=True)
-class RelayLimits:
-    """Times in seconds."""
-
-    first_byte_s: float
-    idle_s: float
-    drain_s: float | None
-    """How long an answer is still read after its client hung up; None: it is cancelled at once."""
-
-
 class Relay:
     """Drives one exchange. Implements the front's `Exchanging` and the connection's `Listener`."""
 
     __slots__ = (
-        "_body", "_client_open", "_connection", "_dialing", "_draining", "_ends", "_front", "_limits", "_listener",
-        "_over",        "_paused_upstream", "_pool", "_strip", "_tunnel", "_upload", "_writer", "deadline", "exchange",
+        "_body", "_client_open", "_connection", "_dialing", "_draining", "_ends", "_front", "_limits",
+        "_over", "_paused_upstream", "_pool", "_strip", "_tunnel", "_upload", "_writer", "deadline",
+        "exchange", "listener",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +42,9 @@ class Relay:
         self._limits = limits
         self._upload = Upload(exchange.request, head)
         self._connection: UpstreamConnection | None = None
-        self._listener: Listener = self
+        self.listener: Listener | None = None
+        """Who hears the connection in the relay's stead. Not itself where nobody does: that would be a cycle, and every
+        exchange wait for the garbage collector with all it holds."""
         self._dialing: asyncio.Task[None] | None = None
         self._body: Body | None = None
         self._strip = False
@@ -64,10 +57,6 @@ class Relay:
         """Monotonic time at which `expired` is to be called; 0: never."""
 
     # -- the pass calls
-
-    def hear_through(self, listener: Listener) -> None:
-        """The connection is to tell `listener`, and that one the relay."""
-        self._listener = listener
 
     def start(self, body: bytes, *, streaming: bool, upload_chunked: bool) -> None:
         """Send the request: `body` is all of it, or with `streaming` what has come so far."""
@@ -249,12 +238,8 @@ class Relay:
         if self.exchange.client_status:
             self._cut("upstream_cut")
             return
-        if (
-            connection is not None
-            and connection.served
-            and not connection.answered
-            and self._upload.may_repeat()
-        ):
+        died_idle = connection is not None and connection.served and not connection.answered
+        if died_idle and self._upload.may_repeat():
             self._dial()
             return
         message = "The upstream closed the connection without an answer."
@@ -298,7 +283,7 @@ class Relay:
         now = self._ends.now()
         self.exchange.forwarded = now
         self.deadline = now + self._limits.first_byte_s
-        self._upload.send_on(connection, self._listener)
+        self._upload.send_on(connection, self.listener or self)
         if self._client_open:
             self._front.resume_reading()
 
@@ -356,6 +341,7 @@ class Relay:
         if self._over:
             return
         self._over = True
+        self.listener = None
         self.deadline = 0.0
         if not self._tunnel:
             self.exchange.bytes_out = self._writer.sent
