@@ -1,4 +1,4 @@
-"""`openai-proxy export`: records, the summary of users or the audit log, to a file or to stdout."""
+"""`openai-proxy export`: records, the summary of users or the audit log, all about one user, or everything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from proxy.cli.api import AdminKey, Api, Server, on_api
+from proxy.cli.api import AdminKey, Api, Server, on_api, part
+from proxy.cli.archive import export_all, print_tables
 from proxy.cli.failure import CommandError
 from proxy.cli.usage import (
     Days,
@@ -35,7 +36,9 @@ CHUNK_BYTES = 65_536
 
 
 def export(
-    what: Annotated[str, typer.Argument(help="records, users or audit.")] = "records",
+    what: Annotated[
+        str | None, typer.Argument(help="records, users or audit; with --user alone: all about that user.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file; stdout when not given.")
     ] = None,
@@ -57,10 +60,25 @@ def export(
     status: Status = None,
     end_user: EndUser = None,
     tag: Tag = None,
+    everything: Annotated[
+        Path | None,
+        typer.Option("--all", metavar="DIR", help="Everything, into a directory that `import` reads."),
+    ] = None,
     server: Server = None,
     admin_key: AdminKey = None,
 ) -> None:
-    """Export usage records, the summary of users, or the audit log."""
+    """Export usage records, the summary of users, the audit log, all about one user, or everything."""
+    if everything is not None:
+        if server is not None or what is not None or user:
+            raise CommandError("--all reads the database and takes nothing beside it")
+        print_tables(export_all(everything), as_json=False)
+        return
+    if what is None and user:
+        if len(user) > 1:
+            raise CommandError("all about one user at a time: give one --user")
+        _save(output, f"/admin/users/{part(user[0])}/data", {}, server, admin_key)
+        return
+    what = what or "records"
     if what not in WHAT:
         raise CommandError(f"{what!r} is none of {', '.join(WHAT)}")
     query: dict[str, Any] = {"format": form, "start": start, "end": end}
@@ -69,6 +87,12 @@ def export(
             days=days, start=start, end=end, tz=tz, tag=tag, user=user, group=group, key=key, model=model,
             endpoint=endpoint, operation=operation, provider=provider, status=status, end_user=end_user,
         )  # fmt: skip
+    _save(output, f"/admin/export/{what}", query, server, admin_key)
+
+
+def _save(
+    output: Path | None, path: str, query: dict[str, Any], server: str | None, admin_key: str | None
+) -> None:
     try:
         target = output.open("wb") if output is not None else None
     except OSError as error:
@@ -76,9 +100,7 @@ def export(
     try:
         on_api(
             "export",
-            lambda api: _copy(
-                api, f"/admin/export/{what}", query, target or sys.stdout.buffer, target is not None
-            ),
+            lambda api: _copy(api, path, query, target or sys.stdout.buffer, target is not None),
             server,
             admin_key,
         )

@@ -33,6 +33,7 @@ _COMMANDS = {
     "prices": "proxy.cli.prices",
     "usage": "proxy.cli.usage",
     "export": "proxy.cli.export",
+    "import": "proxy.cli.archive",
     "reprice": "proxy.cli.reprice",
     "retain": "proxy.cli.retain",
     "erase": "proxy.cli.erase",

@@ -1,0 +1,37 @@
+-- Everything in files, and back: tables as COPY reads and writes them.
+
+-- name: columns
+-- The columns of a table that can be written, in their order.
+select array_agg(attname::text order by attnum) from pg_attribute
+where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attgenerated = '';
+
+-- name: tables
+select table_name::text from information_schema.tables
+where table_schema = current_schema() and table_type = 'BASE TABLE'
+  and table_name not in (select name from usage_partitions)
+order by table_name;
+
+-- name: is_empty
+-- Whether there is nothing yet but what migrations made.
+select not (
+    exists (select from users) or exists (select from groups) or exists (select from keys)
+    or exists (select from quotas) or exists (select from admin_keys) or exists (select from usage_records)
+    or exists (select from audit_log) or exists (select from prices) or exists (select from erasures)
+);
+
+-- name: delete_plans
+delete from plans;
+
+-- name: schema
+select number, name, checksum from schema_migrations order by number;
+
+-- name: months
+-- Months that have partitions of their own.
+select starts from usage_partitions where starts is not null order by starts;
+
+-- name: make_month
+select make_usage_partition($1);
+
+-- name: continue_numbers
+-- Numbers go on behind those that were brought in. $1 table, whose identity column is `id`.
+select setval(pg_get_serial_sequence($1, 'id'), $2::bigint);
