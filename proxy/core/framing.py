@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 HEAD_MAX_BYTES = 256 * 1024
 CHUNK_LINE_MAX_BYTES = 8 * 1024
 TRAILERS_MAX_BYTES = 64 * 1024
 
-_STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?\r\n")
-# Lines that frame the message, describe it for the meter, or must not cross the proxy. One pass of the regex engine
-# costs 2 µs for a head of OpenAI's size, splitting it into lines and lowering each name costs 6.
-_NOTED = re.compile(
-    rb"\r\n(connection|keep-alive|proxy-connection|proxy-authenticate|proxy-authorization|te|trailer|transfer-encoding|"
-    rb"upgrade|content-length|content-type|content-encoding|x-request-id|x-proxy-request-id|location|"
-    rb"access-control-allow-origin|sec-websocket-extensions|x-quota-[a-z-]+)[ \t]*:[ \t]*([^\r\n]*)",
-    re.IGNORECASE,
-)
+_STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?")
+# Lines that frame the message, describe it for the meter, or must not cross the proxy; and whatever begins with OUR_PREFIX.
+_NOTED = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"content-type", b"content-encoding",
+        b"x-request-id", b"x-proxy-request-id", b"location", b"access-control-allow-origin", b"sec-websocket-extensions",
+    }
+)  # fmt: skip
+_OUR_PREFIX = b"x-quota-"
+_BARE_END = re.compile(rb"[\r\n]")
 # Hop-by-hop (RFC 9110, 7.6.1), and names that are ours to set. Transfer-Encoding and Trailer are dropped only where the
 # body is framed anew, since otherwise the chunks pass as they are.
 _DROPPED = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id"})  # fmt: skip
 _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"trailer"})
+_NOTHING: frozenset[bytes] = frozenset()
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\r\n")
 
 
@@ -44,33 +48,31 @@ class ResponseHead:
     http_1_0: bool
     fields: dict[bytes, bytes]
     """The noted headers, names in lower case; of duplicates the first, except transfer-encoding, which is joined."""
-    spans: list[tuple[int, int, bytes]]
-    """Start, end and lower-case name of each noted line in `raw`, the CRLF before it included."""
+    noted: list[tuple[int, bytes]]
+    """Where the noted lines stand among the lines of `raw`, and their lower-case names."""
     keep_alive: bool
 
     def render(self, added: bytes, *, reframed: bool) -> bytes:
-        """The head as the client gets it: hop-by-hop lines out, `added` (whole lines with CRLF) at the end.
+        """The head as the client gets it: hop-by-hop lines out, `added` (whole lines with CRLF) at the end. Hot path.
 
         `reframed`: the body will be framed by us, so the upstream's own framing lines go too.
         """
         raw = self.raw
         if raw.startswith(b"HTTP/1.0"):
             raw = b"HTTP/1.1" + raw[8:]
-        kept, at = [], 0
-        named = _removable(_connection_options(self.fields.get(b"connection", b"")))
-        for start, end, name in self.spans:
-            if (
-                name in _DROPPED
-                or name in named
-                or (reframed and name in _FRAMING)
-                or name.startswith(b"x-quota-")
-            ):
-                kept.append(raw[at:start])
-                at = end
-        if not kept:
+        connection = self.fields.get(b"connection")
+        named = _removable(_connection_options(connection)) if connection else _NOTHING
+        dropped = _DROPPED | _FRAMING if reframed else _DROPPED
+        out = [
+            at for at, name in self.noted if name in dropped or name in named or name.startswith(_OUR_PREFIX)
+        ]
+        if not out:
             return raw + added + b"\r\n"
-        kept.extend((raw[at:], added, b"\r\n"))
-        rendered = b"".join(kept)
+        lines = raw.split(b"\r\n")
+        for at in reversed(out):
+            del lines[at]
+        lines[-1] = added + b"\r\n"
+        rendered = b"\r\n".join(lines)
         if named - _DROPPED:
             rendered = _without_named(rendered, named)
         return rendered
@@ -110,28 +112,43 @@ def parse_head(buffer: bytes) -> tuple[ResponseHead, int] | None:
     if end > HEAD_MAX_BYTES:
         raise FramingError("the answer's head is too large")
     raw = buffer[: end + 2]
-    status_line = _STATUS_LINE.match(raw)
-    if status_line is None:
-        raise FramingError("the answer's status line is malformed")
+    lines = raw.split(b"\r\n")
+    status, http_1_0 = _status_of(lines[0])
+    # 14 lines, of which 3 are noted, cost 9,000 instructions; one pass of a regular expression over them cost 30,000.
+    ends = len(lines) - 1
+    odd = b" :" in raw or b"\t:" in raw or raw.count(b"\n") != ends or raw.count(b"\r") != ends
+    ours = _OUR_PREFIX in raw.lower()
     fields: dict[bytes, bytes] = {}
-    spans = []
-    for line in _NOTED.finditer(raw, status_line.end() - 2):
-        name = line[1].lower()
-        value = line[2].rstrip(b" \t")
-        spans.append((line.start(), line.end(), name))
-        if name not in fields:
-            fields[name] = value
-        elif name in {b"transfer-encoding", b"connection"}:
-            fields[name] += b", " + value
-        elif name == b"content-length" and value != fields[name]:
-            raise FramingError("the answer has two different lengths")
-    http_1_0 = status_line[1] == b"1.0"
+    noted = []
+    for at, line in enumerate(lines):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if odd:  # white space before a colon, or a bare CR or LF, at which a value ends
+            name, value = name.rstrip(b" \t"), _BARE_END.split(value, maxsplit=1)[0]
+        if name in _NOTED or (ours and name.startswith(_OUR_PREFIX)):
+            noted.append((at, name))
+            value = value.strip(b" \t")
+            if name not in fields:
+                fields[name] = value
+            elif name in {b"transfer-encoding", b"connection"}:
+                fields[name] += b", " + value
+            elif name == b"content-length" and value != fields[name]:
+                raise FramingError("the answer has two different lengths")
     connection = fields.get(b"connection")
     keep_alive = not http_1_0
     if connection is not None:
         options = _connection_options(connection)
         keep_alive = b"close" not in options and (not http_1_0 or b"keep-alive" in options)
-    return ResponseHead(raw, int(status_line[2]), http_1_0, fields, spans, keep_alive), end + 4
+    return ResponseHead(raw, status, http_1_0, fields, noted, keep_alive), end + 4
+
+
+@lru_cache(maxsize=256)
+def _status_of(line: bytes) -> tuple[int, bool]:
+    """The status and whether it is HTTP/1.0, of a status line; of few different ones. Raises FramingError."""
+    found = _STATUS_LINE.fullmatch(line)
+    if found is None:
+        raise FramingError("the answer's status line is malformed")
+    return int(found[2]), found[1] == b"1.0"
 
 
 class Body:
