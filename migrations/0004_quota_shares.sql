@@ -14,7 +14,9 @@ create table quota_leases (
 create index quota_leases_expiry on quota_leases (expires_at);
 
 alter table quota_windows
-    add column opened       boolean not null default true, -- use before the quota existed has been counted
+    add column opened       boolean not null default true, -- use before the quota existed has been counted …
+    add column opened_at    timestamptz not null default now(), -- … as of then
+    add column reset_at     timestamptz, -- what was used before no longer counts
     add column limit_amount bigint,      -- of a limit that follows an average: what it is in this window
     add column rule         jsonb,       -- of a quota that is younger than the window: what it counts …
     add column late_until   timestamptz, -- … and until when records admitted before it existed may still come
@@ -99,19 +101,31 @@ begin
 end
 $$;
 
--- Whether a quota, or who is on it, is younger than its window, so that there may be use that was never charged to it.
--- A prepaid balance begins with its quota.
+-- Since when a quota surely binds its subject: when it was made, or its plan or who is on it was changed last. There may be use
+-- before that, in windows that began earlier, that was never charged to it. A prepaid balance begins with its quota.
+create function quota_bound_since(quota text, subject text, rule jsonb) returns timestamptz language sql stable as $$
+    select case
+        when not rule ? 'ends_at' then null
+        when quota like 'plan:%' then greatest(
+            (select updated_at from plans where id = split_part(quota, ':', 2)),
+            (
+                select greatest(u.updated_at, g.updated_at)
+                from users u left join groups g on g.id = u.group_id
+                where u.id = subject
+            )
+        )
+        else (select created_at from quotas where id = quota)
+    end
+$$;
+
+-- Whether a window has use to look back for: its quota is younger than it, and it was not opened since.
 create function quota_looks_back(quota text, subject text, start timestamptz, rule jsonb)
 returns boolean language sql stable as $$
-    select rule ? 'ends_at' and case
-        when quota like 'plan:%' then
-            exists (select from plans where id = split_part(quota, ':', 2) and updated_at > start)
-            or exists (
-                select from users u left join groups g on g.id = u.group_id
-                where u.id = subject and greatest(u.updated_at, g.updated_at) > start
-            )
-        else exists (select from quotas where id = quota and created_at > start)
-    end
+    select coalesce(since > start and not exists (
+        select from quota_windows w
+        where w.quota_id = quota and w.scope_id = subject and w.window_start = start and w.opened and w.opened_at >= since
+    ), false)
+    from quota_bound_since(quota, subject, rule) as since
 $$;
 
 -- Flushes hold this shared from their look at young windows to their commit; whoever opens a window with a look back holds it
@@ -122,18 +136,23 @@ $$ select hashtextextended('openai_proxy_quota_history', 0) $$;
 -- Make a window's row, with what was used before. The caller holds the history lock when the quota looks back.
 create function quota_open(quota text, subject text, start timestamptz, rule jsonb) returns void language plpgsql as $$
 declare
-    back boolean;
+    back boolean := quota_looks_back(quota, subject, start, rule);
     used bigint := 0;
+    since timestamptz;
     ends timestamptz := to_timestamp((rule ->> 'ends_at')::float8);
     average bigint;
 begin
-    perform from quota_windows w where w.quota_id = quota and w.scope_id = subject and w.window_start = start and w.opened;
-    if found then
-        return;
-    end if;
-    back := quota_looks_back(quota, subject, start, rule);
-    if back then
-        used := quota_history(rule, subject, start, 'infinity');
+    if not back then
+        perform from quota_windows w
+        where w.quota_id = quota and w.scope_id = subject and w.window_start = start and w.opened;
+        if found then
+            return;
+        end if;
+    else
+        select greatest(start, max(w.reset_at)) into since
+        from quota_windows w
+        where w.quota_id = quota and w.scope_id = subject and w.window_start = start;
+        used := quota_history(rule, subject, since, 'infinity');
     end if;
     if rule ? 'average_percent' and ends is not null then
         average := round(
@@ -152,12 +171,17 @@ begin
     )
     on conflict (quota_id, scope_id, window_start) do update set
         opened = true,
-        settled = case when back then excluded.settled else w.settled end,
+        opened_at = excluded.opened_at,
+        settled = case
+            when not back then w.settled
+            when w.opened then greatest(w.settled, excluded.settled)
+            else excluded.settled
+        end,
         limit_amount = excluded.limit_amount,
         rule = excluded.rule,
         late_until = excluded.late_until,
         keep_until = excluded.keep_until
-    where not w.opened;
+    where back or not w.opened;
 end
 $$;
 
@@ -184,10 +208,6 @@ begin
         select from unnest(p_quota, p_scope, p_start, p_rule) as t (quota, scope, start, rule)
         where t.rule is not null
           and quota_looks_back(t.quota, t.scope, to_timestamp(t.start), t.rule)
-          and not exists (
-              select from quota_windows x
-              where x.quota_id = t.quota and x.scope_id = t.scope and x.window_start = to_timestamp(t.start) and x.opened
-          )
     ) then
         perform pg_advisory_xact_lock(quota_history_lock());
     end if;

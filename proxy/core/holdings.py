@@ -226,11 +226,7 @@ class Holdings:
 
     def to_look_at(self) -> list[WindowKey]:
         """Windows to be compared with the ledger: where something is held or may be, and soft ones in use."""
-        return [
-            share.key
-            for share in self.held.values()
-            if share.id or share.unsure or (share.quota.soft and share.idle == 0)
-        ]
+        return [share.key for share in self.held.values() if share.id or share.unsure or share.quota.soft]
 
     def looked(self, keys: Iterable[WindowKey], seen: Iterable[Grant]) -> None:
         """Take in how windows stand; those that were not seen have no row, so that nothing can have been given."""

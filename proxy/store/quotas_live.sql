@@ -60,10 +60,10 @@ with old as materialized (
     where quota_id = $1 and scope_id = $2 and window_start = to_timestamp($3::bigint)
     for update
 ), reset as (
-    insert into quota_windows (quota_id, scope_id, window_start)
-    values ($1, $2, to_timestamp($3::bigint))
+    insert into quota_windows (quota_id, scope_id, window_start, reset_at)
+    values ($1, $2, to_timestamp($3::bigint), now())
     on conflict (quota_id, scope_id, window_start) do update set
-        settled = 0, opened = true, rule = null, late_until = null
+        settled = 0, opened = true, opened_at = now(), reset_at = now(), rule = null, late_until = null
 )
 select pg_notify('openai_proxy_quota', json_build_array('reset', 0, $1::text, $2::text, $3::bigint)::text),
     (select settled from old) as settled;
@@ -74,9 +74,11 @@ select pg_notify('openai_proxy_quota', json_build_array('reset', 0, $1::text, $2
 select
     k.quota_id, k.scope_id, k.start, coalesce(w.held, 0) as held, w.limit_amount,
     case
-        when w.opened or not quota_looks_back(k.quota_id, k.scope_id, to_timestamp(k.start), k.rule)
-            then coalesce(w.settled, 0)
-        else quota_history(k.rule, k.scope_id, to_timestamp(k.start), 'infinity')
+        when not quota_looks_back(k.quota_id, k.scope_id, to_timestamp(k.start), k.rule) then coalesce(w.settled, 0)
+        else greatest(
+            case when w.opened then w.settled end,
+            quota_history(k.rule, k.scope_id, greatest(to_timestamp(k.start), w.reset_at), 'infinity')
+        )
     end as settled
 from unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[]) as k (quota_id, scope_id, start, rule)
 left join quota_windows w

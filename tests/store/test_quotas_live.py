@@ -258,6 +258,35 @@ async def test_a_user_put_on_a_plan_starts_with_what_they_have_used(pool):
     assert (await ask(pool, quota, "u"))[1] == 100
 
 
+async def test_use_under_another_plan_counts_for_who_comes_back(pool):
+    await pool.execute("insert into users (id, plan_id) values ('u', 'plan_free')")
+    quota = replace(QUOTA, id="plan:plan_free:tokens")
+    _, first, start = await ask(pool, quota, "u")
+    await store(pool, record(1, at=NOW, charges=(Charge(quota.id, start, "u", 100),)))
+    await pool.execute("update quota_windows set late_until = null")
+    await pool.execute("update users set plan_id = 'plan_pro', updated_at = now()")
+    await store(pool, record(2, at=NOW))
+    await pool.execute("update users set plan_id = 'plan_free', updated_at = now()")
+
+    (status,) = await quotas_live.statuses(pool, [(quota, "u")], now=NOW)
+
+    assert (first, status.used) == (0, 200)
+    assert (await ask(pool, quota, "u"))[1] == 200
+    assert (await ask(pool, quota, "u"))[1] == 200
+
+
+async def test_a_change_of_the_user_does_not_undo_a_reset(pool):
+    await pool.execute("insert into users (id, plan_id) values ('u', 'plan_free')")
+    quota = replace(QUOTA, id="plan:plan_free:tokens")
+    await store(pool, record(1, at=NOW))
+    await ask(pool, quota, "u")
+    async with pool.acquire() as connection:
+        await quotas_live.reset_window(connection, quota, "u", now=NOW)
+    await pool.execute("update users set name = 'Ana', updated_at = now()")
+
+    assert (await ask(pool, quota, "u"))[1] == 0
+
+
 async def test_an_exchange_under_way_when_its_quota_was_made_is_charged_when_it_ends(pool):
     await store(pool, record(1, at=NOW))
     await add_quota(pool, QUOTA)
