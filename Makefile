@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST ?= $(BIN)/python -m pytest -n auto
 SERVE ?=
+CHAOS_ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format bench chaos soak wheel clean
@@ -34,7 +35,7 @@ bench: $(VENV)/.installed-dev ## Measure CPU per request and chunk, latency and 
 	$(BIN)/python -m tests.benchmarks.run
 
 chaos: $(VENV)/.installed-dev ## Kill and cut at random, longer than make test does
-	$(BIN)/python -m pytest -m chaos
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/python -m pytest -m chaos
 
 soak: $(VENV)/.installed-dev ## Run for a long time and watch memory
 	$(BIN)/python -m pytest -m soak -s
