@@ -48,7 +48,7 @@ class Quota:
         return (self.unit, self.window, self.model, self.operation, self.tag)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for each request: see docs/adr/0004
 class Charge:
     """What one exchange settles against one quota window. The recorder adds `amount` to the window's settled sum."""
 

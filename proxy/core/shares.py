@@ -127,16 +127,13 @@ class Reservation:
     @property
     def charges(self) -> tuple[Charge, ...]:
         """What to charge when the process dies before the exchange ends: all that was reserved. For the open line."""
-        return tuple(
-            Charge(*_key_of(share), self.need[binding.unit] or 0, share.id if covered else 0, covered)
-            for binding, share, covered in self.holds
-            if not binding.concurrent and self.need[binding.unit]
-        )
-
-
-def _key_of(share: Share) -> tuple[str, int, str]:
-    quota_id, scope_id, start = share.key
-    return quota_id, start, scope_id
+        charges = []
+        for binding, share, covered in self.holds:
+            amount = self.need[binding.unit]
+            if amount and not binding.concurrent:
+                quota_id, scope_id, start = share.key
+                charges.append(Charge(quota_id, start, scope_id, amount, share.id if covered else 0, covered))
+        return tuple(charges)
 
 
 UNBOUND = Reservation([], Need(0, 0, 0))

@@ -25,6 +25,8 @@ SECONDS_MAX = 10**9
 
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_BESIDE = frozenset({"cached_tokens", "cached_tokens_details", "reasoning_tokens"})
+"""Details that some answers have at the top of their usage."""
 _KNOWN = frozenset(
     {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "seconds"}
 )
@@ -84,8 +86,12 @@ def read(value: Any, *, duration_unit: str = "audio_ms") -> Usage | None:
     input_tokens = count(get("prompt_tokens") or get("input_tokens"))
     output_tokens = count(get("completion_tokens") or get("output_tokens"))
     total = get("total_tokens")
+    total_tokens = count(total) if total is not None else input_tokens + output_tokens
     into = _details(value, _INPUT_DETAILS)
     outof = _details(value, _OUTPUT_DETAILS)
+    if _BESIDE.isdisjoint(value) and not any(into.values()) and not any(outof.values()):
+        # Most answers detail nothing but zeros: a third of what reading every class of them costs.
+        return Usage(input_tokens, output_tokens, total_tokens, units=units)
     cached = into.get("cached_tokens_details") or value.get("cached_tokens_details")
     cached = cached if type(cached) is dict else {}
     written = into.get("cache_write_tokens_details")
@@ -93,7 +99,7 @@ def read(value: Any, *, duration_unit: str = "audio_ms") -> Usage | None:
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        total_tokens=count(total) if total is not None else input_tokens + output_tokens,
+        total_tokens=total_tokens,
         cached_input_tokens=count(into.get("cached_tokens") or value.get("cached_tokens")),
         cache_write_tokens=count(into.get("cache_write_tokens")),
         cache_write_12h_tokens=count(written.get("ttl_12h_tokens")),

@@ -284,6 +284,7 @@ class Handler:
             upstream.prefix + request.target if upstream.prefix else request.target,
             request.headers,
             policy,
+            names=request.names,
             length=len(sent) if sent is not None and request.length is not None else None,
             chunked=chunked,
             identity=exchange.spliced or look is not None,

@@ -147,8 +147,7 @@ class Ledger:
         """The x-quota-… header lines of an answer, each with CRLF."""
         if exchange.caller is None:
             return b""
-        pairs = self._quotas.headers(exchange.caller, exchange.reservation)
-        return b"".join([b"%b: %b\r\n" % pair for pair in pairs]) if pairs else b""
+        return self._quotas.header_lines(exchange.caller, exchange.reservation)
 
     # -- after
 

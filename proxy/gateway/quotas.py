@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 from proxy.core.admission import Rules, no_quotas, refuse, unknown_price
@@ -33,12 +34,11 @@ SHARE_TTL_S = 30.0
 """How long after a worker's death what it held is free for others."""
 RULES_MAX = 100_000
 DOWN_RETRY_S = 1
-_NOTHING: tuple[tuple[bytes, bytes], ...] = ()
-_Header = tuple[bytes, bytes]
-_HEADERS = tuple(
-    (b"x-quota-limit-" + unit, b"x-quota-remaining-" + unit, b"x-quota-reset-" + unit)
-    for unit in (b"requests", b"tokens", b"cost")
+_UNITS = (b"requests", b"tokens", b"cost")
+_LINES = tuple(
+    b"x-quota-limit-" + unit + b": %b\r\nx-quota-remaining-" + unit + b": %b\r\n" for unit in _UNITS
 )
+_RESET = tuple(b"x-quota-reset-" + unit + b": %d\r\n" for unit in _UNITS)
 _COST = 2
 
 
@@ -128,7 +128,7 @@ class Quotas:
         """
         rules = self._rules.get(id(caller))
         if rules is None:
-            rules = self._compile(caller)
+            rules = self.rules_of(caller)
         if rules.checks:
             rules.check(call, need)
         bindings = rules.bindings(call)
@@ -170,7 +170,7 @@ class Quotas:
         at = now + self.clerk.offset
         holds = [
             (binding, binding.share if at < binding.share.until else self.shares.turn(binding, at), 0)
-            for binding in self._compile(caller).bindings(call)
+            for binding in self.rules_of(caller).bindings(call)
         ]
         return self.settle(
             Reservation(holds, Need(0, 0, 0)), tokens=tokens, cost_nanousd=cost_nanousd, counted=False
@@ -180,7 +180,7 @@ class Quotas:
 
     async def ask(self, caller: Caller, call: Call, need: Need, now: float) -> Reservation:
         """Admit one call with Postgres' help: at most two round trips and one bounded wait. Raises Refusal."""
-        bindings = self._compile(caller).bindings(call)
+        bindings = self.rules_of(caller).bindings(call)
         need = self._at_least(bindings, call, need)
         waiter = Waiter(bindings, need, now, asyncio.get_running_loop().create_future())
         self.clerk.room.add(waiter)
@@ -230,7 +230,8 @@ class Quotas:
 
     # -- rules
 
-    def _compile(self, caller: Caller) -> Rules:
+    def rules_of(self, caller: Caller) -> Rules:
+        """What binds a caller, compiled once."""
         rules = self._rules.get(id(caller))
         if rules is None:
             if len(self._rules) >= RULES_MAX:
@@ -245,48 +246,48 @@ class Quotas:
 
     # -- headers
 
-    def headers(self, caller: Caller, reservation: Reservation | None) -> tuple[_Header, ...]:
-        """x-quota-limit-…, -remaining-… and -reset-… of the tightest quota of each unit. None: of a refused call."""
-        if reservation is UNBOUND:
-            return _NOTHING
-        if reservation is not None:
-            shares = [share for binding, share, _ in reservation.holds if not binding.concurrent]
-        else:
-            shares = self._known_shares(caller)
-        return self._headers_of(shares) if shares else _NOTHING
+    def header_lines(self, caller: Caller, reservation: Reservation | None) -> bytes:
+        """x-quota-limit-…, -remaining-… and -reset-… of the tightest quota of each unit, each line with CRLF. Hot path.
 
-    def _known_shares(self, caller: Caller) -> list[Share]:
+        `reservation` None: of a refused call.
+        """
+        if reservation is UNBOUND:
+            return b""
+        if reservation is None:
+            held = self._known_shares(caller)
+        else:
+            held = [
+                (binding.unit, share) for binding, share, _ in reservation.holds if not binding.concurrent
+            ]
+        tightest: dict[int, Share] = {}
+        for unit, share in held:
+            best = tightest.get(unit)
+            if best is None or share.outside + share.free < best.outside + best.free:
+                tightest[unit] = share
+        return b"".join([self._lines_of(unit, tightest[unit]) for unit in sorted(tightest)])
+
+    def _known_shares(self, caller: Caller) -> list[tuple[int, Share]]:
         ids = {quota.id for quota in caller.quotas}
         rules = self._rules.get(id(caller))
         if rules is None or not ids:
             return []
-        return [share for share in rules.shares() if share.key[0] in ids]
+        return [(UNIT_INDEX[share.quota.unit], share) for share in rules.shares() if share.key[0] in ids]
 
-    def _headers_of(self, shares: list[Share]) -> tuple[_Header, ...]:
-        at = self._wall() + self.clerk.offset
-        tightest: list[Share | None] = [None, None, None]
-        for share in shares:
-            unit = UNIT_INDEX[share.quota.unit]
-            best = tightest[unit]
-            if best is None or share.outside + share.free < best.outside + best.free:
-                tightest[unit] = share
-        headers: list[_Header] = []
-        for unit, tight in enumerate(tightest):
-            if tight is None:
-                continue
-            limit, remaining, reset = _HEADERS[unit]
-            left = tight.remaining
-            if unit == _COST:
-                headers.append((limit, _decimal_usd(tight.limit)))
-                headers.append((remaining, _decimal_usd(left)))
-            else:
-                headers.append((limit, b"%d" % tight.limit))
-                headers.append((remaining, b"%d" % left))
-            if tight.ends < math.inf:
-                headers.append((reset, b"%d" % max(0, math.ceil(tight.ends - at))))
-        return tuple(headers)
+    def _lines_of(self, unit: int, share: Share) -> bytes:
+        left = share.remaining
+        if unit == _COST:
+            lines = _LINES[unit] % (_limit_usd(share.limit), _decimal_usd(left))
+        else:
+            lines = _LINES[unit] % (b"%d" % share.limit, b"%d" % left)
+        if share.ends == math.inf:
+            return lines
+        return lines + _RESET[unit] % max(0, math.ceil(share.ends - self._wall() - self.clerk.offset))
 
 
 def _decimal_usd(nanousd: int) -> bytes:
     """Like money.format_nano for what is not negative, in a third of the time: this is on the hot path."""
     return (b"%d.%09d" % divmod(nanousd, NANO)).rstrip(b"0").rstrip(b".")
+
+
+_limit_usd = lru_cache(maxsize=1_000)(_decimal_usd)
+"""Of limits, of which there are few."""

@@ -51,6 +51,12 @@ async def exchange(at: Worker, caller, need: Need, chance: random.Random, used: 
 # -- the promise
 
 
+def header_fields(lines: bytes) -> dict[bytes, bytes]:
+    """Of whole header lines."""
+    assert lines.endswith(b"\r\n")
+    return dict(line.split(b": ") for line in lines[:-2].split(b"\r\n"))
+
+
 async def test_of_500_concurrent_requests_exactly_as_many_pass_as_the_quota_has(database_url, pool):
     caller, chance = caller_with(requests_quota(100)), random.Random(1)
     async with workers(database_url, 8) as crew:
@@ -412,7 +418,7 @@ async def test_headers_name_the_tightest_quota_of_each_unit(database_url, pool):
     caller = caller_with(tokens_quota(10_000), tokens_quota(500, id="q_day", window="day"), cost)
     async with worker(database_url) as at:
         reservation = await at.admit(caller, Need(1, 100, 250_000_000))
-        headers = dict(at.quotas.headers(caller, reservation))
+        headers = header_fields(at.quotas.header_lines(caller, reservation))
         at.end(reservation, tokens=100, cost=250_000_000)
 
     reset = int(headers.pop(b"x-quota-reset-tokens"))
@@ -431,7 +437,7 @@ async def test_a_refusal_names_the_quota_and_when_it_resets(database_url, pool):
         reservation = await at.admit(caller, Need(1, 800, 0))
         with pytest.raises(Refusal) as refused:
             await at.admit(caller, Need(1, 300, 0))
-        headers = dict(at.quotas.headers(caller, None))
+        headers = header_fields(at.quotas.header_lines(caller, None))
         at.end(reservation, tokens=800)
 
     refusal = refused.value
@@ -451,7 +457,7 @@ async def test_a_caller_without_quotas_holds_nothing():
 
     assert quotas.admit(caller_with(), CALL, Need(1, 10**9, None), 0.0) is UNBOUND
     assert quotas.settle(UNBOUND, tokens=5, cost_nanousd=None, counted=True) == ()
-    assert quotas.headers(caller_with(), UNBOUND) == ()
+    assert quotas.header_lines(caller_with(), UNBOUND) == b""
 
 
 async def test_an_unknown_price_is_refused_where_a_cost_quota_applies(database_url, pool):
