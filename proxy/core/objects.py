@@ -68,13 +68,15 @@ _SECRETS = frozenset(
         "/v1/chatkit/sessions",
     }
 )
-_ANY = (b"_id", b"_file", b'"conversation"', b'"container"', b'"video"')
+_ANY = (b"_id", b"_file", b"conversation", b"container", b"video")
+_OF_RESPONSES = (b"_id", b"conversation", b"container")
 _HINTS: Mapping[str, tuple[bytes, ...]] = {
-    "/v1/chat/completions": (b'"file_id"',),
-    "/v1/responses/compact": _ANY,
-    "/v1/responses/input_tokens": _ANY,
-    "/v1/images/edits": (b'"file_id"',),
-    "/v1/fine_tuning/alpha/graders/run": (b'"file_id"',),
+    "/v1/chat/completions": (b"file_id",),
+    "/v1/responses": _OF_RESPONSES,
+    "/v1/responses/compact": _OF_RESPONSES,
+    "/v1/responses/input_tokens": _OF_RESPONSES,
+    "/v1/images/edits": (b"file_id",),
+    "/v1/fine_tuning/alpha/graders/run": (b"file_id",),
     "/v1/realtime/client_secrets": _ANY,
     "/v1/realtime/sessions": _ANY,
 }

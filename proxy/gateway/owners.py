@@ -63,11 +63,19 @@ class Owners:
 
     def knows(self, exchange: Exchange, body: bytes | None) -> bool:
         """Whether memory knows all that the request names. False: `learn` first. Raises Refusal. Hot path."""
-        rule = exchange.call.endpoint.objects
-        if rule is NO_OBJECTS or (
-            exchange.call.object_id is None and not rule.hints and not exchange.call.query
-        ):
+        call = exchange.call
+        rule = call.endpoint.objects
+        if rule is NO_OBJECTS:
             return True
+        if call.object_id is None and not call.query:
+            if not body:
+                return True
+            for hint in rule.hints:
+                if hint in body:
+                    break
+            else:
+                if b"content-encoding" not in exchange.request.fields:
+                    return True
         exchange.named = self._named(exchange, body)
         if any(self._is_missing(object_id) for object_id, _ in exchange.named):
             return False
