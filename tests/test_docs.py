@@ -72,3 +72,68 @@ def test_every_command_is_in_the_reference():
 def test_links_between_pages_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page} links to {target}"
+
+
+PAGES = sorted(REFERENCE.parent.rglob("*.md"))
+ROOT = REFERENCE.parents[1]
+
+
+def routes() -> dict[str, set[str]]:
+    """Path as documented -> its methods."""
+    found: dict[str, set[str]] = {}
+    for line in (REFERENCE / "admin-api.md").read_text().splitlines():
+        if heading := re.fullmatch(r"### (GET|POST|PUT|PATCH|DELETE) (/\S+)", line):
+            found.setdefault(heading[2], set()).add(heading[1])
+    return found
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "admin-api.md"], ids=lambda page: page.stem
+)
+def test_calls_and_commands_that_pages_name_exist(page: Path):
+    known = routes()
+    group = get_command(app)
+    text = page.read_text()
+    for method, path in re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/(?:admin|me)[^\s`?]*)", text):
+        choice = re.search(r"\{([a-z]+,[a-z,]+)\}", path)
+        for each in choice[1].split(",") if choice else [""]:
+            meant = path.replace(choice[0], each) if choice else path
+            assert method in known.get(meant, set()), f"{page.name}: {method} {meant}"
+    for name in re.findall(r"openai-proxy ([a-z][a-z-]+)\b", text):
+        assert name in group.list_commands(None), f"{page.name}: openai-proxy {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_that_pages_name_exist(page: Path):
+    for path in re.findall(r"`((?:proxy|tests|docs|migrations)/[\w./-]+\.\w+)`", page.read_text()):
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_to_a_heading_find_it(page: Path):
+    for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        other = (page.parent / target).read_text() if target else page.read_text()
+        found = {
+            re.sub(r"[^\w\s-]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+            for line in other.splitlines()
+            if line.startswith("#")
+        }
+        assert heading in found, f"{page.name}: {target}#{heading}"
+
+
+def test_the_index_names_every_page():
+    index = (REFERENCE.parent / "README.md").read_text()
+    decisions = (REFERENCE.parent / "adr" / "README.md").read_text()
+    for page in PAGES:
+        if page.name != "README.md":
+            listing, name = (
+                (decisions, page.name)
+                if page.parent.name == "adr"
+                else (index, page.relative_to(REFERENCE.parent).as_posix())
+            )
+            assert f"({name})" in listing, name
+
+
+def test_decisions_are_numbered_without_gaps():
+    numbers = [int(page.name[:4]) for page in PAGES if page.parent.name == "adr" and page.name != "README.md"]
+    assert numbers == list(range(1, len(numbers) + 1))
