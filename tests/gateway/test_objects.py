@@ -13,9 +13,11 @@ import pytest
 
 from tests.account import RESPONSE_USAGE, Account
 from tests.databases import lasting_database
-from tests.fake_upstream import FakeUpstream, answer
+from tests.fake_upstream import FakeUpstream, answer, close
 from tests.openai_answers import dumps, plain
 from tests.proxy_process import Person, ProxyProcess, Reply, wait_until
+from tests.raw_client import RawClient
+from tests.wire import head
 
 ASKED = {"model": "gpt-4o-mini", "input": "Hello"}
 PRICE_NANOUSD = 1000 * 150 + 200 * 600  # gpt-4o-mini: $0.15 and $0.60 a million
@@ -333,3 +335,34 @@ def test_a_call_belongs_to_whoever_began_it(house: House) -> None:
     house.stored(call)
     assert house.ask(bob, "POST", f"/v1/realtime/calls/{call}/hangup").status == 404
     assert house.ask(ana, "POST", f"/v1/realtime/calls/{call}/hangup").status == 200
+
+
+async def test_a_browser_opens_a_realtime_socket_with_its_secret(house: House) -> None:
+    ana = await asyncio.to_thread(house.someone)
+    made = await asyncio.to_thread(house.make, ana, "/v1/realtime/client_secrets", {"session": {}})
+    secret = made["value"].encode()
+    offered = b"realtime, openai-insecure-api-key." + secret
+    switched = (b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket")
+    house.upstream.script(answer(head(*switched, b"Sec-WebSocket-Protocol: realtime"), close))
+    async with RawClient.connected(house.proxy.port) as client:
+        await client.send(
+            head(
+                b"GET /v1/realtime?model=gpt-realtime HTTP/1.1",
+                b"Host: proxy.example",
+                b"Connection: Upgrade",
+                b"Upgrade: websocket",
+                b"Sec-WebSocket-Version: 13",
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+                b"Sec-WebSocket-Protocol: " + offered,
+            )
+        )
+        assert (await client.answer_head()).status == 101
+        assert await client.ended()
+    sent = house.upstream.requests[-1].head
+    assert sent.all(b"sec-websocket-protocol") == [offered]
+    assert sent.all(b"authorization") == []
+    records = await house.proxy.records(2, user_id=ana.user_id)
+    assert [(record["endpoint"], record["key_id"]) for record in records] == [
+        ("/v1/realtime/client_secrets", ana.key_id),
+        ("/v1/realtime", ana.key_id),
+    ]
