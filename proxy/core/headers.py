@@ -95,8 +95,7 @@ def request_head(
     # Most lines cross as they are: they are made without a step of Python each, and only the others are looked at.
     lines: list[bytes | None] = list(map(b": ".join, headers))
     named: frozenset[bytes] = frozenset()
-    has_authorization = policy.authorization is None
-    has_host = False
+    has_host, has_authorization = False, policy.authorization is None
     for at, lower in enumerate(names):
         if lower not in _NOT_PLAIN:
             continue
@@ -127,9 +126,8 @@ def request_head(
         lines[at] = name + b": " + value if crosses else None
     if named:
         lines = [line for line, name in zip(lines, names, strict=True) if name not in named]
-    first = method + b" " + target + b" HTTP/1.1"
-    if not has_host:
-        first += b"\r\nHost: " + policy.host
+    host = b"" if has_host else b"\r\nHost: " + policy.host
+    first = method + b" " + target + b" HTTP/1.1" + host
     if not has_authorization and policy.authorization is not None:
         lines.append(b"Authorization: " + policy.authorization)
     return b"\r\n".join((first, *filter(None, lines), _added(policy, chunked=chunked, websocket=websocket)))
