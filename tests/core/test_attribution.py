@@ -21,7 +21,9 @@ def test_a_call_that_nothing_applies_to_stays_the_same_object():
 
 
 def test_defaults_fill_what_the_request_left_out():
-    caller = Caller("key_1", "user_1", default_operation="chat", default_tags=(("app", "web"), ("grade", "9")))
+    caller = Caller(
+        "key_1", "user_1", default_operation="chat", default_tags=(("app", "web"), ("grade", "9"))
+    )
 
     attributed = attribute(call(tags={"grade": "10"}), caller)
 
