@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,25 @@ def test_calls_and_commands_that_pages_name_exist(page: Path):
             assert method in known.get(meant, set()), f"{page.name}: {method} {meant}"
     for name in re.findall(r"openai-proxy ([a-z][a-z-]+)\b", text):
         assert name in group.list_commands(None), f"{page.name}: openai-proxy {name}"
+
+
+def understood(words: list[str]) -> None:
+    """Raises click's UsageError where the command line would not understand these words after `openai-proxy`."""
+    command, context = get_command(app), None
+    while True:
+        context = command.make_context(command.name, words, parent=context, allow_extra_args=True)
+        if not hasattr(command, "resolve_command"):
+            assert not context.args, context.args
+            return
+        _, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_in_the_text_are_understood(page: Path):
+    for command in re.findall(r"`openai-proxy ([a-z][^`]*)`", page.read_text()):
+        words = [word for word in shlex.split(command) if word not in {"…", "COMMAND"}]
+        if len(words) > 2 or words[-1].startswith("-"):  # else it names the command, not a call of it
+            understood(words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
