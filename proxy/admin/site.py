@@ -12,6 +12,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 from proxy.admin import (
     admin_keys,
     audit_log,
+    check,
     exports,
     groups,
     health,
@@ -73,6 +74,7 @@ def all_routes(settings: Settings, streams: tuple[Slots, Slots] | None = None) -
         *reports.ROUTES,
         *profiles.ROUTES,
         *me.ROUTES,
+        *check.ROUTES,
     )
     return (*routes, bulk_route(routes))
 
