@@ -35,7 +35,7 @@ class ChunkMeter(StreamMeter):
         self._known = False
         """An event has been read: model and id are known."""
         self._begins = _NEVER
-        """Up to the text of the last ordinary event, and from behind it to its end or into its padding."""
+        """Up to the text of the last ordinary event, and from behind its closing quote to its end or into its padding."""
         self._ends = b""
         self._start = 0
         self._padded = False
@@ -44,27 +44,30 @@ class ChunkMeter(StreamMeter):
 
     def feed(self, data: bytes) -> None:
         """The next bytes. Hot path: one event like the one before."""
-        if self._idle and (end := self._alike(data)) >= 0:
-            self._tally.wrote(data[self._start : end])
+        if self._idle and (text := self._alike(data)) is not None:
+            self._tally.wrote(text)
             return
         super().feed(data)
 
-    def _alike(self, event: bytes) -> int:
-        """Where the text of an event ends that differs from the learned one only in its text and padding; else -1."""
-        if not event.startswith(self._begins):
-            return -1
-        end = event.find(b'"', self._start)
-        if not event.startswith(self._ends, end) or event[end - 1] == 0x5C:
-            return -1
-        rest = end + len(self._ends)
-        if self._padded:
-            last = len(event) - 4
-            return end if event.find(b'"', rest) == last and event.startswith(b'"}\n\n', last) else -1
-        return end if rest == len(event) else -1
+    def _alike(self, event: bytes) -> bytes | None:
+        """The text of an event that differs from the learned one only in its text and padding; else None. Hot path.
+
+        Slices are compared, because `startswith` and `find` with a place to begin cost twice as much.
+        """
+        if event[: self._start] != self._begins:
+            return None
+        text, _, rest = event[self._start :].partition(b'"')
+        if text[-1:] == b"\\":
+            return None
+        if not self._padded:
+            return text if rest == self._ends else None
+        size = len(self._ends)
+        whole = rest[:size] == self._ends and rest[size:].partition(b'"')[2] == b"}\n\n"
+        return text if whole else None
 
     def _event(self, event: bytes) -> None:
-        if (end := self._alike(event)) >= 0:
-            self._tally.wrote(event[self._start : end])
+        if (text := self._alike(event)) is not None:
+            self._tally.wrote(text)
             return
         ordinary = self._ordinary(event)
         if not ordinary:
@@ -99,7 +102,7 @@ class ChunkMeter(StreamMeter):
             return
         padding = event.rfind(_PADDING, end)
         self._padded = padding >= 0 and event.find(b'"', padding + len(_PADDING)) == len(event) - 4
-        self._ends = event[end : padding + len(_PADDING)] if self._padded else event[end:]
+        self._ends = event[end + 1 : padding + len(_PADDING)] if self._padded else event[end + 1 :]
         self._null_at = self._ends.find(NULL_USAGE)
         if self._null_at >= 0:
             # What stands before the last brace, or before the padding, is a member of the chunk itself.

@@ -111,12 +111,9 @@ class UsageStripper(ChunkMeter):
 
     def feed_through(self, data: bytes) -> bytes:
         """Meter the bytes, and return those the client may see now. Hot path: one event like the one before."""
-        if self._idle and (end := self._alike(data)) >= 0:
-            self._tally.wrote(data[self._start : end])
-            if self._null_at < 0:
-                return data
-            at = end + self._null_at
-            return data[:at] + data[at + len(NULL_USAGE) :]
+        if self._idle and (text := self._alike(data)) is not None:
+            self._tally.wrote(text)
+            return self._without_null(data, text)
         return b"".join(self._through(data))
 
     def flush(self) -> bytes:
@@ -145,10 +142,9 @@ class UsageStripper(ChunkMeter):
             out += [_strip_tail(self._tail + data[: len(data) - len(rest)])]
             data = rest
         for event in self._cutter.cut(data):
-            if (end := self._alike(event)) >= 0:
-                self._tally.wrote(event[self._start : end])
-                at = end + self._null_at
-                out.append(event if self._null_at < 0 else event[:at] + event[at + len(NULL_USAGE) :])
+            if (text := self._alike(event)) is not None:
+                self._tally.wrote(text)
+                out.append(self._without_null(event, text))
             elif len(event) <= EVENT_BYTES_MAX:
                 self._event(event)
                 out.append(self._strip(event))
@@ -164,6 +160,13 @@ class UsageStripper(ChunkMeter):
             self._long.feed(held)
             out += self._pass_long(held)
         return out
+
+    def _without_null(self, event: bytes, text: bytes) -> bytes:
+        """An event like the learned one, whose text is given."""
+        if self._null_at < 0:
+            return event
+        at = self._start + len(text) + 1 + self._null_at
+        return event[:at] + event[at + len(NULL_USAGE) :]
 
     def _pass_long(self, data: bytes) -> list[bytes]:
         data = self._tail + data

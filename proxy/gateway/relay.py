@@ -177,21 +177,20 @@ class Relay:
 
     def upstream_body(self, raw: bytes, content: bytes) -> None:
         """Pass on, then look. The last bytes wait for `upstream_end`, which follows at once."""
-        exchange, writer, is_last = self.exchange, self._writer, self._body is not None and self._body.done
+        body, ends = self._body, self._ends
+        is_last = body is not None and body.done
         if self._strip:
-            shown = self._ends.answer_strip(exchange, content, last=False) if content else b""
+            shown = ends.answer_strip(self.exchange, content, last=False) if content else b""
             if self._client_open:
-                writer.show(shown)
+                self._writer.show(shown)
                 if not is_last:
-                    writer.flush()
+                    self._writer.flush()
         else:
             if self._client_open:
-                writer.take(raw, content)
-                if not is_last:
-                    writer.flush()
-            self._ends.answer_body(exchange, content)
+                self._writer.take(raw, content, last=is_last)
+            ends.answer_body(self.exchange, content)
         if not self._draining and not self._paused_upstream:
-            self.deadline = self._ends.now() + self._limits.idle_s
+            self.deadline = ends.now() + self._limits.idle_s
 
     def upstream_end(self) -> None:
         """The answer is complete."""

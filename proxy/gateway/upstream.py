@@ -117,8 +117,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.gone(self)
             self.transport.abort()  # an answer nobody asked for must not become the next exchange's
             return
+        body = self._body
         try:
-            self._receive(listener, data)
+            if body is None:
+                self._receive(listener, data)
+            else:
+                self._receive_body(listener, body, data)
         except FramingError as error:
             if self.listener is not None:
                 self._lose(str(error))
@@ -126,12 +130,12 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.abort()
 
     def _receive(self, listener: Listener, data: bytes) -> None:
-        body = self._body
+        """Bytes of a tunnel, or of a head and what follows it."""
         if self._tunnel:
             listener.upstream_tunnel(data)
             return
         self.answered = True
-        while body is None:
+        while True:
             if self._buffer:
                 data = self._buffer + data
                 self._buffer = b""
@@ -156,13 +160,20 @@ class UpstreamConnection(asyncio.Protocol):
             self._reuse = head.keep_alive
             self._body = body
             listener.upstream_head(head, body)
-            if self.listener is not listener:
-                return
+            if self.listener is listener:
+                self._receive_body(listener, body, data)
+            return
+
+    def _receive_body(self, listener: Listener, body: Body, data: bytes) -> None:
+        """Bytes of a body, none right behind a head that came alone. Hot path."""
         if data and not body.done:
             used = body.take(data)
-            raw = data if used == len(data) else data[:used]
-            data = data[used:]
-            listener.upstream_body(raw, body.content)
+            if used == len(data):
+                listener.upstream_body(data, body.content)
+                data = b""
+            else:
+                listener.upstream_body(data[:used], body.content)
+                data = data[used:]
             if self.listener is not listener:
                 return
         elif not body.done:

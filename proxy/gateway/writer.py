@@ -14,10 +14,13 @@ from proxy.gateway.request import Request
 class AnswerWriter:
     """One answer on its way to one client."""
 
-    __slots__ = ("_chunks", "_decoded", "_front", "_unsent", "closes", "framed", "sent")
+    __slots__ = ("_as_is", "_chunks", "_decoded", "_front", "_unsent", "_write", "closes", "framed", "sent")
 
     def __init__(self, front: Front) -> None:
         self._front = front
+        self._write = front.transport.write
+        self._as_is = True
+        """The body passes as it came."""
         self._chunks = False
         """The body is framed anew, in chunks."""
         self._decoded = False
@@ -40,6 +43,7 @@ class AnswerWriter:
         until_close = not body.framed and b"transfer-encoding" not in head.fields
         reframed = self._decoded or (strip and body.framed) or until_close
         self._chunks = reframed and not request.http_1_0 and not body.done
+        self._as_is = not self._chunks and not self._decoded
         if self._chunks:
             added += b"transfer-encoding: chunked\r\n"
         self.framed = body.done or self._chunks or (body.framed and not reframed)
@@ -50,11 +54,18 @@ class AnswerWriter:
             added += b"connection: keep-alive\r\n"
         self._unsent = head.render(added, reframed=reframed)
 
-    def take(self, raw: bytes, content: bytes) -> None:
-        """Bytes of the body as they came, and what they say; they leave with the next `flush`."""
+    def take(self, raw: bytes, content: bytes, *, last: bool) -> None:
+        """Bytes of the body as they came, and what they say. They leave at once, the last ones with `flush`. Hot path."""
         self.sent += len(content)
-        data = content if self._decoded else chunk(raw) if self._chunks and raw else raw
-        self._unsent = self._unsent + data if self._unsent else data
+        if not self._as_is:
+            raw = content if self._decoded else chunk(raw) if raw else raw
+        if self._unsent:
+            raw = self._unsent + raw
+            self._unsent = b""
+        if last:
+            self._unsent = raw
+        elif raw:
+            self._write(raw)
 
     def show(self, content: bytes) -> None:
         """Content that is left of a stripped body."""
@@ -73,4 +84,4 @@ class AnswerWriter:
         """
         if self._unsent:
             unsent, self._unsent = self._unsent, b""
-            self._front.write(unsent)
+            self._write(unsent)
