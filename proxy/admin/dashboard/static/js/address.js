@@ -81,11 +81,13 @@ export function keysOf({ start, end }, step) {
   const keys = new Set();
   const stride = step === "hour" ? 3_600_000 : DAY_MS;
   const length = { hour: 13, day: 10, month: 7 }[step];
-  // From the middle of each day, so that no change of clocks skips or repeats one.
-  for (let at = new Date(start).getTime() + stride / 2; at < last; at += stride) {
+  const add = (at) => {
     const key = inZone.format(at).replace(" ", "T").slice(0, length);
     keys.add(step === "hour" ? `${key}:00` : key);
-  }
+  };
+  // From the middle of each day, so that no change of clocks skips or repeats one; the last may only have begun.
+  for (let at = new Date(start).getTime() + stride / 2; at < last; at += stride) add(at);
+  add(last - 1);
   return [...keys];
 }
 

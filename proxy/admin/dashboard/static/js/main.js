@@ -76,6 +76,7 @@ async function show(moved) {
   const query = current();
   format.showIn(query.get("currency") ?? "USD");
   frame.mark(path);
+  frame.main.setAttribute("aria-busy", "true");
   const found = match(path);
   const again = () => show(false);
   let made;
@@ -91,6 +92,7 @@ async function show(moved) {
   }
   if (signal.aborted) return;
   put(frame.main, made.node);
+  frame.main.setAttribute("aria-busy", "false");
   sweep();
   document.title = `${made.title} · OpenAI usage`;
   if (moved) {
@@ -132,6 +134,7 @@ function start() {
   }
   frame = shell({
     onsignout: async () => {
+      running?.abort();
       try {
         await signOut();
       } catch (error) {

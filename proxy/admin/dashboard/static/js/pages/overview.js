@@ -228,7 +228,11 @@ function forecastCard(data, seen) {
       [
         "Average request",
         seen.sums.requests
-          ? `${format.cost(seen.sums, "average_cost")}, ${format.number(Math.round(seen.sums.average_tokens))} tokens, ${format.duration(seen.sums.average_duration_ms)}`
+          ? [
+              format.cost(seen.sums, "average_cost"),
+              `${format.number(Math.round(seen.sums.average_tokens))} tokens`,
+              format.duration(seen.sums.average_duration_ms),
+            ].join(", ")
           : null,
       ],
       [

@@ -7,12 +7,14 @@ import * as format from "../format.js";
 import { confirm, form, tagsOf } from "../forms.js";
 import { draw } from "../icons.js";
 import { notice } from "../notice.js";
-import { card, empty, head } from "../parts.js";
+import { card, empty, head, later } from "../parts.js";
 import { rowButtons } from "../people.js";
 import { everywhere, mayWrite } from "../session.js";
 import { pager, table } from "../table.js";
 
 const LIMIT = 100;
+const SHOWN = 40;
+const FIRST_SHOWN = "gpt-5*";
 const COMMON = { input_tokens: "Input", cached_input_tokens: "Cached input", output_tokens: "Output" };
 
 export async function prices({ query, signal, again }) {
@@ -52,46 +54,86 @@ export async function prices({ query, signal, again }) {
           ),
       }),
       h("div", { class: "filters" }, search),
-      card(
-        "Local prices",
-        page.data.length
-          ? [
-              table(
-                "Local prices",
-                [
-                  {
-                    label: "Model",
-                    show: (row) => [
-                      row.model,
-                      h(
-                        "span",
-                        { class: "sub" },
-                        [row.provider, row.tier !== "default" && row.tier].filter(Boolean).join(" · "),
-                      ),
-                    ],
-                  },
-                  { label: "US dollars per million tokens, or per unit", show: (row) => rates(row.rates) },
-                  { label: "From", show: (row) => format.date(row.starts_at) },
-                  write && {
-                    label: "",
-                    show: (row) =>
-                      rowButtons(`${row.model} from ${format.date(row.starts_at)}`, [
-                        ["Remove", () => removePrice(row, again), "danger"],
-                      ]),
-                  },
-                ].filter(Boolean),
-                page.data,
+      h(
+        "div",
+        { class: "grid" },
+        card(
+          "Local prices",
+          page.data.length
+            ? [
+                table(
+                  "Local prices",
+                  [
+                    {
+                      label: "Model",
+                      show: (row) => [
+                        row.model,
+                        h(
+                          "span",
+                          { class: "sub" },
+                          [row.provider, row.tier !== "default" && row.tier].filter(Boolean).join(" · "),
+                        ),
+                      ],
+                    },
+                    { label: "US dollars per million tokens, or per unit", show: (row) => rates(row.rates) },
+                    { label: "From", show: (row) => format.date(row.starts_at) },
+                    write && {
+                      label: "",
+                      show: (row) =>
+                        rowButtons(`${row.model} from ${format.date(row.starts_at)}`, [
+                          ["Remove", () => removePrice(row, again), "danger"],
+                        ]),
+                    },
+                  ].filter(Boolean),
+                  page.data,
+                ),
+                pager(page, "price"),
+              ]
+            : empty(
+                model ? "No local price for that model" : "No prices set here",
+                "Set one for a model that the price list does not know, or for a contract of your own.",
               ),
-              pager(page, "price"),
-            ]
-          : empty(
-              model ? "No local price for that model" : "No prices set here",
-              "Set one for a model that the price list does not know, or for a contract of your own.",
-            ),
-        { flush: true },
+          { flush: true },
+        ),
+        priceList(model ?? FIRST_SHOWN, signal),
       ),
     ],
   };
+}
+
+function priceList(pattern, signal) {
+  const load = () => api.get("/admin/models", { model: pattern.includes("*") ? pattern : `${pattern}*` }, signal);
+  const build = ({ data }) =>
+    data.length
+      ? [
+          table(
+            "What models cost now",
+            [
+              { label: "Model", show: (row) => h("span", { class: "nowrap" }, row.model) },
+              ...Object.entries(COMMON).map(([unit, label]) => ({
+                label,
+                number: true,
+                show: (row) => rate(row.rates[unit]),
+              })),
+              { label: "By", wide: true, show: (row) => h("code", { class: "small" }, row.price_id) },
+            ],
+            data.slice(0, SHOWN),
+          ),
+          data.length > SHOWN &&
+            h("p", { class: "pager" }, `${SHOWN} of ${format.plural(data.length, "model")}: search for others`),
+        ]
+      : empty("No model is called that", "Search with * for any characters, such as gpt-4o*.");
+  return card("What models cost now", later(load, build, { signal, optional: true }), {
+    flush: true,
+    about: "US dollars per million tokens, local prices included",
+  });
+}
+
+function rate(value) {
+  if (value === undefined) return h("span", { class: "muted" }, "–");
+  return typeof value === "object"
+    ? [format.money(Object.values(value)[0]), h("span", { class: "sub" }, "more for long inputs")]
+    : format.money(value);
 }
 
 const rates = (found) =>

@@ -150,7 +150,7 @@ function usersTable(rows, sorted) {
             { href: link(`/users/${row.key}`) },
             row.name ?? row.key,
             row.active === false && [" ", h("span", { class: "tag" }, "deactivated")],
-            row.email && h("span", { class: "sub" }, row.email),
+            row.email && h("span", { class: "sub clip" }, row.email),
           ),
       },
       { label: "Requests", number: true, sort: "requests", show: (row) => format.number(row.requests) },
