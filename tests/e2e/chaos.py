@@ -19,7 +19,7 @@ from tests.proxy_process import ProxyProcess, wait_until
 from tests.signals import Signal
 
 CLIENTS = 6
-REQUESTS_MAX = 100_000
+REQUESTS_MAX = 100_000_000
 DEADLINE_S = 60.0
 HEAD = b"HTTP/1.1 200 OK"
 SSE = wire.head(HEAD, b"Content-Type: text/event-stream", b"Transfer-Encoding: chunked")
@@ -78,13 +78,17 @@ class Upstream:
 class Clients:
     """Threads that ask one request after the other, each with its own number; some hang up in the middle."""
 
-    def __init__(self, port: Callable[[], int], key: str, seed: int) -> None:
+    def __init__(
+        self, port: Callable[[], int], key: str, seed: int, pause_s: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self.sent: set[int] = set()
         self.answered: set[int] = set()
         """Those that got a whole answer with status 200."""
         self.done = 0
         self._port = port
         self._key = key
+        self._pause_s = pause_s
+        """How long each client rests after a request."""
         self._numbers = iter(range(REQUESTS_MAX))
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -128,6 +132,7 @@ class Clients:
                 connection = None
             with self._lock:
                 self.done += 1
+            self._stop.wait(self._pause_s())
         if connection is not None:
             connection.close()
 
