@@ -10,6 +10,7 @@ chunks of any size, half an answer, a reset. A script is a tuple of steps, run i
     flushed                   wait until the kernel took everything written so far
     flood(piece, count)       write count pieces, waiting whenever the reader is slow; `sent_bytes` tells how far it came
     half_close, close, reset  end our side; end both sides; end them with a TCP reset
+    hear(size)                from here on the connection is a tunnel; wait until it brought `size` bytes
     echo                      from here on the connection is a tunnel that sends back what it gets
 
 `script(*answers)` queues answers for the next requests; without one, `respond` (default: `openai_answers.answer`) decides.
@@ -43,6 +44,7 @@ from tests.upstream_connection import (
     flood,
     flushed,
     half_close,
+    hear,
     reset,
     tell,
 )
@@ -62,6 +64,7 @@ __all__ = [
     "flood",
     "flushed",
     "half_close",
+    "hear",
     "reset",
     "tell",
 ]

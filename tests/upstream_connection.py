@@ -128,6 +128,9 @@ class Connection(asyncio.Protocol):
         """Whose script is running."""
         self.tunnel: bytearray | None = None
         """What came through the tunnel, once there is one."""
+        self.echoes = True
+        """The tunnel sends back what it gets."""
+        self._heard = asyncio.Event()
         self._requests = 0
         self._scripts = 0
         self._request: Request | None = None
@@ -153,7 +156,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None:
             self.tunnel += data
-            self.transport.write(data)
+            if self.echoes:
+                self.transport.write(data)
+            self._heard.set()
             return
         self._buffer += data
         try:
@@ -317,3 +322,17 @@ async def echo(connection: Connection) -> None:
     connection.tunnel = bytearray(connection._buffer)
     connection.transport.write(connection._buffer)
     connection._buffer = b""
+
+
+def hear(size: int) -> Step:
+    """Become a tunnel that only listens; wait until `size` bytes in all came through it."""
+
+    async def step(connection: Connection) -> None:
+        if connection.tunnel is None:
+            connection.tunnel, connection._buffer = bytearray(connection._buffer), b""
+        connection.echoes = False
+        while len(connection.tunnel) < size:
+            connection._heard.clear()
+            await connection._heard.wait()
+
+    return step

@@ -111,8 +111,6 @@ def _print(report: Report) -> None:
     table.add_section()
     table.add_row(*_cells("all", report.total))
     Console().print(table)
-    if report.with_parts:
-        typer.echo(f"{report.with_parts:,} records of several models are left as they are")
 
 
 def _cells(name: str, difference: Difference) -> tuple[str, ...]:
@@ -135,7 +133,6 @@ def _view(report: Report, period: Period, *, applied: bool) -> dict[str, Any]:
         "applied": applied,
         "total": _numbers(report.total),
         "models": {model: _numbers(difference) for model, difference in report.models.items()},
-        "with_parts": report.with_parts,
         "without_sum": report.without_sum,
     }
 

@@ -37,6 +37,11 @@ class Caller:
     """Every quota that binds this key, its user, group and everyone, in a stable order."""
 
     @property
+    def knows_models(self) -> bool:
+        """A rule of this key depends on the model that a request names."""
+        return self.allowed_models is not None or any(quota.model is not None for quota in self.quotas)
+
+    @property
     def reads_bodies(self) -> bool:
         """A rule of this key needs to know what a request's body says, before it is forwarded."""
         return (

@@ -15,7 +15,6 @@ from proxy.core.quota import Charge
 from proxy.core.usage import Usage
 
 _REQUESTS = 0
-_COST = 2
 _USED = (*(name for name in Usage.__slots__ if name != "units"), "units", "price_id")
 
 
@@ -29,8 +28,7 @@ def encode_ownership(ownership: Ownership, charges: tuple[Charge, ...]) -> dict[
     fields: dict[str, Any] = {}
     if ownership.claims:
         fields["claims"] = [
-            {"id": claim.object_id, "made": claim.made, "cost_nanousd": claim.cost_nanousd}
-            | ({"units": dict(claim.units)} if claim.units else {})
+            {"id": claim.object_id, "made": claim.made} | ({"by_parent": True} if claim.by_parent else {})
             for claim in ownership.claims
         ]
         if charges:
@@ -84,15 +82,11 @@ def settled(record: Mapping[str, Any], lost: Collection[str]) -> dict[str, Any]:
     fields = dict(record)
     ownership = fields.pop("ownership")
     claims = ownership.get("claims", ())
-    whole = [claim for claim in claims if claim["cost_nanousd"] is None]
-    if whole and all(claim["id"] in lost for claim in whole):
+    if claims and all(claim["id"] in lost for claim in claims):
         return _lost(fields, ownership)
-    if whole and "maker" in ownership:
-        fields |= ownership["maker"]
+    if claims and ("maker" in ownership or "maker_charges" in ownership):
+        fields |= ownership.get("maker", {})
         fields["charges"] = [*(fields.get("charges") or ()), *ownership.get("maker_charges", ())]
-    for claim in claims:
-        if claim["cost_nanousd"] is not None and claim["id"] in lost:
-            _without_part(fields, ownership, claim)
     return fields
 
 
@@ -110,23 +104,6 @@ def _lost(fields: dict[str, Any], ownership: Mapping[str, Any]) -> dict[str, Any
             if unit == _REQUESTS or charge[5]  # what a share holds must be given back
         ]
     return fields
-
-
-def _without_part(fields: dict[str, Any], ownership: Mapping[str, Any], claim: Mapping[str, Any]) -> None:
-    """Take the cost of a part that another record bills out of this one."""
-    cost = fields.get("cost_nanousd")
-    if cost is None:
-        return
-    part = min(cost, claim["cost_nanousd"])
-    fields["cost_nanousd"] = cost - part
-    own = fields.get("charges") or ()
-    units = ownership.get("units", ())
-    fields["charges"] = [
-        [*charge[:3], max(0, charge[3] - part), *charge[4:]]
-        if index < len(units) and units[index] == _COST
-        else charge
-        for index, charge in enumerate(own)
-    ]
 
 
 def owner_of_row(row: Mapping[str, Any]) -> Owner:

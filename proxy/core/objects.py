@@ -164,9 +164,8 @@ class Claim:
     object_id: str
     made: bool = False
     """By the exchange that made the object, which only a read of that same object can forestall."""
-    cost_nanousd: int | None = None
-    """What of the record's cost the object is, where it is a part of it (a container); None: all of it."""
-    units: Mapping[str, int] = field(default_factory=dict)
+    by_parent: bool = False
+    """It is the claim of the record above, whose part this is: both bill or neither."""
 
 
 @dataclass(frozen=True, slots=True)

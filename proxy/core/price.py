@@ -6,14 +6,12 @@ span of time. A book never changes: a reload makes a new one, and whoever holds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TypeAlias
 
-from proxy.core.costs import Price, ceiling_of, compile_price, cost_of, exact_cost_of
-from proxy.core.money import round_half_up
-from proxy.core.usage import Part, Usage
+from proxy.core.costs import Price, ceiling_of, compile_price, cost_of
+from proxy.core.usage import TOOL_PREFIX, Part, Usage
 
 __all__ = ["Cost", "Price", "PriceBook", "Quote", "Source", "ceiling_of", "compile_price", "cost_of"]
 OPENAI = "openai"
@@ -22,19 +20,11 @@ DEFAULT_TIER = "default"
 QUOTES_MAX = 4096
 MODEL_CHARS_MAX = 256
 TIER_CHARS_MAX = 64
-PART_SEPARATOR = " + "
-"""Between the prices that one record's parts were computed with."""
-PARTS_NAMED_MAX = 4
-UNPRICED = "none"
-"""Stands among the prices of parts for what has none."""
 
 
 @dataclass(slots=True)  # made for each request: see docs/adr/0004
 class Cost:
-    """Of one record. `nanousd` None: the price is unknown; 0 without a `price_id`: there was nothing to count.
-
-    With parts the `price_id` is the names of their prices, joined by PART_SEPARATOR.
-    """
+    """Of one record. `nanousd` None: the price is unknown; 0 without a `price_id`: there was nothing to count."""
 
     nanousd: int | None
     price_id: str | None = None
@@ -59,8 +49,10 @@ def price_list_of(provider: str, endpoint: str) -> str:
 
     `endpoint` is the route's template; a region stays: "openai-eu" is "openai-decisions-eu".
     """
+    if endpoint != DECISIONS_ENDPOINT:
+        return provider
     seller, dash, region = provider.partition("-")
-    if endpoint != DECISIONS_ENDPOINT or seller != OPENAI or region.startswith("decisions"):
+    if seller != OPENAI or region.startswith("decisions"):
         return provider
     return f"{OPENAI}-decisions{dash}{region}"
 
@@ -83,34 +75,27 @@ class PriceBook:
         self._quotes: dict[tuple[str, str, str], Quote] = {}
 
     def price(self, provider: str, model: str | None, tier: str | None, at: float) -> Price | None:
-        """The price of a model in a service tier at a time. Model None: only tools' fees."""
+        """The price of a model in a service tier at a time. Model None: only tools' fees.
+
+        A tool whose model nobody names (`tool:<kind>`) has the price that was set for it, else only its fees.
+        """
         key = (provider, model or "", tier or DEFAULT_TIER)
         if len(key[1]) > MODEL_CHARS_MAX or len(key[2]) > TIER_CHARS_MAX:
             return None
         quote = self._quotes.get(key)
         if quote is None or not quote.starts <= at < quote.ends:
             quote = self._source(*key, at)
+            if quote.price is None and key[1].startswith(TOOL_PREFIX):
+                quote = self._source(provider, "", key[2], at)
             if len(self._quotes) >= QUOTES_MAX:
                 del self._quotes[next(iter(self._quotes))]
             self._quotes[key] = quote
         return quote.price
 
     def cost(
-        self,
-        provider: str,
-        model: str | None,
-        tier: str | None,
-        usage: Usage | None,
-        at: float,
-        parts: Sequence[Part] = (),
+        self, provider: str, model: str | None, tier: str | None, usage: Usage | None, at: float
     ) -> Cost:
-        """What a usage cost at a time (Unix seconds). HOT PATH without parts.
-
-        `model` and `tier` are those that served. Parts are priced by their own models (part_price) and added before
-        rounding; one unknown part makes the whole unknown.
-        """
-        if parts:
-            return self._cost_with_parts(provider, model, tier, usage, at, parts)
+        """What a usage cost at a time (Unix seconds), of the model and tier that served. HOT PATH."""
         if usage is None:
             return NO_COST
         price = self.price(provider, model, tier, at)
@@ -156,37 +141,6 @@ class PriceBook:
         ]
         return max(bounds) if len(bounds) == len(prices) else None
 
-    def part_price(self, provider: str, part: Part, tier: str | None, at: float) -> Price | None:
-        """The price of a part: of its model, else of `tool:<kind>` where the operator set one, else only its fees.
-
-        A tool's model may not be sold in the tier of the model that called it; then it is the default tier's.
-        """
-        named = part.model or f"tool:{part.kind}"
-        price = self.price(provider, named, tier, at) or self.price(provider, named, None, at)
-        return price if price is not None or part.model else self.price(provider, None, None, at)
-
-    def _cost_with_parts(
-        self,
-        provider: str,
-        model: str | None,
-        tier: str | None,
-        usage: Usage | None,
-        at: float,
-        parts: Sequence[Part],
-    ) -> Cost:
-        asked = [(self.part_price(provider, part, tier, at), part.usage) for part in parts]
-        main = None
-        if usage is not None:
-            main = self.price(provider, model, tier, at)
-            asked.insert(0, (main, usage))
-        # Named even where the cost is unknown: `reprice` has to see that parts belong to it.
-        ids = dict.fromkeys(price.id if price is not None else UNPRICED for price, _ in asked[-len(parts) :])
-        named = [main.id if main is not None else UNPRICED, *ids]
-        price_id = PART_SEPARATOR.join(named[:PARTS_NAMED_MAX])
-        total = Fraction(0)
-        for price, used in asked:
-            exact = None if price is None else exact_cost_of(price, used)
-            if exact is None:
-                return Cost(None, price_id)
-            total += exact
-        return Cost(round_half_up(total), price_id)
+    def part_tier(self, provider: str, part: Part, tier: str | None, at: float) -> str | None:
+        """The tier that a part goes by: the answer's own where the part's model is sold in it, else the default one."""
+        return tier if self.price(provider, part.served_by, tier, at) is not None else None

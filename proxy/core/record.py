@@ -70,6 +70,9 @@ class UsageRecord:
     """Request body bytes received from the client."""
     bytes_out: int = 0
     """Answer body bytes sent to the client."""
+    part: str | None = None
+    """What inside the parent's answer this is, where it is no request or response of its own: "container", "image_gen",
+    "svg", "grader", "eval", "turn"."""
     charges: tuple[Charge, ...] = ()
     """What the recorder settles against quota windows, in the transaction that stores the record."""
     ownership: Ownership | None = None

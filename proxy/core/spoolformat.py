@@ -89,14 +89,14 @@ RECORD_FIELDS: Final = (
         "units",
         "charges",
     ),
-    "ownership",
+    *("part", "ownership"),
 )
 """As the store's `store_records` counts them. `units` is an object, a charge [quota_id, window_start, scope_id, amount,
 share_id, held]; `ownership`, told by claims.py, is taken off before a record is stored, and most have none."""
 _USAGE_AT = RECORD_FIELDS.index("input_tokens")
 _open_values: Final = attrgetter(*(name.removeprefix("requested_") for name in OPEN_FIELDS[:-1]))
 _record_values: Final = attrgetter(*RECORD_FIELDS[:_USAGE_AT])
-_usage_values: Final = attrgetter(*RECORD_FIELDS[_USAGE_AT:-3])
+_usage_values: Final = attrgetter(*RECORD_FIELDS[_USAGE_AT:-4])
 _charge_values: Final = attrgetter("quota_id", "window_start", "scope_id", "amount", "share_id", "held")
 
 
@@ -155,7 +155,9 @@ def encode_record(record: UsageRecord) -> bytes:
         tuple(map(_charge_values, charges)) if charges else None,
     )
     if record.ownership is not None:
-        fields = (*fields, encode_ownership(record.ownership, charges))
+        fields = (*fields, record.part, encode_ownership(record.ownership, charges))
+    elif record.part is not None:
+        fields = (*fields, record.part)
     return _dump(fields)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+TOOL_PREFIX = "tool:"
+
 
 @dataclass(slots=True)  # made for each request: see docs/adr/0004
 class Usage:
@@ -55,6 +57,11 @@ class Part:
     usage: Usage
     object_id: str | None = None
     """The object that this usage belongs to, where it may show in several answers (a container, a turn): bill it once."""
+
+    @property
+    def served_by(self) -> str:
+        """What its record names as the model that served: `tool:<kind>` where the answer names none."""
+        return self.model or TOOL_PREFIX + self.kind
 
 
 # Not frozen, though a value to all who hold one: a frozen constructor takes 2 µs for so many fields, on the hot path.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from proxy.core.call import with_form
 from proxy.core.framing import ResponseHead
 from proxy.core.meter import open_meter
 from proxy.core.record import Outcome
@@ -36,6 +37,16 @@ class Answers:
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def uploaded(self, exchange: Exchange, data: bytes) -> None:
+        """A part of a form has been passed on: what it says besides its files is part of the call."""
+        form = exchange.form
+        if form is not None:
+            try:
+                form.feed(data)
+            except Exception as error:  # noqa: BLE001  logged; never the client's
+                exchange.form = None
+                self._fault("form", error)
+
     def answer_head(self, exchange: Exchange, head: ResponseHead) -> bytes:
         """The answer's head came: open the meter; returns the header lines to add."""
         fields = head.fields
@@ -48,6 +59,7 @@ class Answers:
             exchange.location = location.decode("latin-1")
         added = b"x-proxy-request-id: %b\r\n" % exchange.id.encode()
         try:
+            _read_form(exchange)
             added += self._ledger.quota_lines(exchange)
             encoding = fields.get(b"content-encoding", b"").decode("latin-1")
             meter = exchange.meter = open_meter(
@@ -115,6 +127,7 @@ class Answers:
     def end(self, exchange: Exchange, outcome: Outcome) -> None:
         """The exchange is over: settle and record."""
         try:
+            _read_form(exchange)
             self._ledger.end(exchange, outcome)
         except Exception as error:  # noqa: BLE001  logged; never the client's
             self._fault("record", error)
@@ -133,3 +146,9 @@ class Answers:
     def _fault(self, step: str, error: Exception) -> None:
         log.error("metering failed", extra={"step": step}, exc_info=error)
         self._metrics.metering_faults.inc((step,))
+
+
+def _read_form(exchange: Exchange) -> None:
+    """Take over what a form said so far; more may come after an early answer."""
+    if exchange.form is not None and exchange.form.fields:
+        exchange.call = with_form(exchange.call, exchange.form.fields)

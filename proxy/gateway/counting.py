@@ -15,7 +15,8 @@ def count_exchange(metrics: Metrics, exchange: Exchange, record: UsageRecord, no
     model = record.served_model or record.requested_model or ""
     endpoint = record.endpoint
     status = record.status
-    metrics.requests.inc((endpoint, model, f"{status // 100}xx" if status else "none", record.outcome))
+    if record.part is None:
+        metrics.requests.inc((endpoint, model, f"{status // 100}xx" if status else "none", record.outcome))
     if exchange.refusal is not None and record.outcome == "refused":
         metrics.refusals.inc((exchange.refusal.reason or exchange.refusal.code,))
         return
@@ -35,7 +36,7 @@ def count_exchange(metrics: Metrics, exchange: Exchange, record: UsageRecord, no
         metrics.upstream_seconds.observe((endpoint, model), now - exchange.forwarded)
         if exchange.ttfb:
             metrics.ttfb_seconds.observe((endpoint, model), exchange.ttfb - exchange.forwarded)
-    if record.outcome.startswith("upstream_"):
+    if record.outcome.startswith("upstream_") and record.part is None:
         metrics.upstream_failures.inc((record.outcome,))
 
 

@@ -9,6 +9,7 @@ from proxy.core.refusal import Refusal
 if TYPE_CHECKING:
     from proxy.core.call import Call
     from proxy.core.caller import Caller
+    from proxy.core.forms import FormReader
     from proxy.core.meter import Meter
     from proxy.core.objects import Owner
     from proxy.core.record import Outcome
@@ -27,6 +28,7 @@ class Exchange:
         "caller",
         "client_status",
         "ended",
+        "form",
         "forwarded",
         "head",
         "id",
@@ -58,6 +60,8 @@ class Exchange:
         self.upstream = upstream
         self.request = request
         self.reservation: Reservation | None = None
+        self.form: FormReader | None = None
+        """Reads the form that is being streamed on."""
         self.spliced = False
         """include_usage was added to the request, so what it adds to the answer is taken out."""
         self.forwarded = 0.0

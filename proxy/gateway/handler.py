@@ -25,7 +25,7 @@ from proxy.core.refusal import Refusal, media_refused, unavailable
 from proxy.gateway.answers import Answers
 from proxy.gateway.bearers import Bearers
 from proxy.gateway.clocks import Clocks
-from proxy.gateway.collecting import OVERLOAD_RETRY_S, Collecting
+from proxy.gateway.collecting import OVERLOAD_RETRY_S, Collecting, form_of
 from proxy.gateway.cors import Cors
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
@@ -88,7 +88,7 @@ class Handler:
         self._anonymous = replace(upstreams.default.policy, authorization=None, key=b"")
         self._metrics = metrics
         self._waiting: dict[Request, asyncio.Task[None]] = {}
-        self._collecting = Collecting(settings.body_read_max_bytes, settings.body_read_total_max_bytes)
+        self._collecting = Collecting(settings, by_model=bool(upstreams.others))
 
     # -- read, authenticate
 
@@ -157,7 +157,7 @@ class Handler:
             self._fault(front)
 
     def _enter(self, front: Front, request: Request, caller: Caller) -> None:
-        if self._collecting.wants(request):
+        if self._collecting.wants(request, caller):
             self._collecting.begin(front, request, caller)
         else:
             self._pass(front, request, caller, None)
@@ -213,9 +213,8 @@ class Handler:
             exchange.upstream = self._upstreams.named(exchange.owner.upstream)
         need = self._ledger.need(exchange)
         try:
-            exchange.reservation = self._quotas.admit(
-                exchange.caller, exchange.call, need, exchange.request.started_us / 1e6
-            )
+            now = exchange.request.started_us / 1e6
+            exchange.reservation = self._quotas.admit(exchange.caller, exchange.call, need, now)
         except NeedsShare:
             return False
         self._ledger.open(exchange, need)
@@ -297,6 +296,7 @@ class Handler:
             exchange.head = head
             relay.listener = Holding(relay, look, self._answers.keep_task)
         if streaming:
+            exchange.form = form_of(request)
             relay.start(request.take_body(), streaming=True, upload_chunked=chunked)
             if request.complete:
                 relay.upload_end()
@@ -315,11 +315,11 @@ class Handler:
         )
         upstream = self._upstreams.default
         exchange = Exchange(self._new_id(request.started_us), None, call, request, upstream)
-        target = upstream.prefix + request.target
-        head = request_head(request.method, target, request.headers, self._anonymous, chunked=request.chunked)
+        target, chunked = upstream.prefix + request.target, request.chunked
+        head = request_head(request.method, target, request.headers, self._anonymous, chunked=chunked)
         relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head=head)
         front.exchange = relay
-        relay.start(request.take_body(), streaming=request.has_body, upload_chunked=request.chunked)
+        relay.start(request.take_body(), streaming=request.has_body, upload_chunked=chunked)
         if request.has_body and request.complete:
             relay.upload_end()
 
@@ -327,8 +327,8 @@ class Handler:
 
     def _turn_away(self, front: Front, refusal: Refusal) -> None:
         """A refusal without a known key, or before the call was read: only a metric."""
-        metrics = self._metrics
-        (metrics.auth_failures if refusal.status == 401 else metrics.refusals).inc((refusal.reason,))
+        counter = self._metrics.auth_failures if refusal.status == 401 else self._metrics.refusals
+        counter.inc((refusal.reason,))
         if front.active is not None:
             front.refuse(refusal, self._cors.lines(front.active))
 
@@ -337,8 +337,8 @@ class Handler:
         exchange.refusal = refusal
         exchange.client_status = refusal.status
         self._ledger.refused(exchange)
-        extra = b"x-proxy-request-id: %b\r\n" % exchange.id.encode() + self._ledger.quota_lines(exchange)
         if front.active is exchange.request:
+            extra = b"x-proxy-request-id: %b\r\n" % exchange.id.encode() + self._ledger.quota_lines(exchange)
             front.refuse(refusal, extra + self._cors.lines(exchange.request))
 
     def _fault(self, front: Front) -> None:

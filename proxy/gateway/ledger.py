@@ -6,13 +6,12 @@ Every admitted exchange ends here exactly once, whatever its end, and so does ev
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from proxy.core.estimate import estimate_usage
-from proxy.core.objects import NO_OBJECTS, Ownership
+from proxy.core.objects import NO_OBJECTS
 from proxy.core.openline import OpenLine
-from proxy.core.price import NO_COST, UNKNOWN_COST, Cost
+from proxy.core.parts import divide, part_record, total_cost
+from proxy.core.price import NO_COST, UNKNOWN_COST, Cost, price_list_of
 from proxy.core.quota import Charge
 from proxy.core.record import MESSAGE_CHARS_MAX, Outcome, UsageRecord, UsageSource
 from proxy.core.redact import redact
@@ -22,13 +21,13 @@ from proxy.core.usage import Reading, Usage
 from proxy.gateway.clocks import Clocks
 from proxy.gateway.counting import count_exchange, log_exchange
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.findings import BROKEN, error_of, has_failed, usage_of
 from proxy.gateway.ownership import Makers
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.writethrough import WriteThrough
 from proxy.metrics import Metrics
 from proxy.pricing.live import PriceSource
-from proxy.pricing.providers import DECISIONS_ENDPOINT, provider_of
 
 if TYPE_CHECKING:
     from proxy.core.call import Call
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
     from proxy.gateway.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
-_BROKEN: frozenset[Outcome] = frozenset({"client_gone", "upstream_cut", "upstream_timeout"})
-_COUNTED: frozenset[Outcome] = frozenset({"success", *_BROKEN})
+_COUNTED: frozenset[Outcome] = frozenset({"success", *BROKEN})
 """Ends after which a request counts as one, even where no usage is known: it was forwarded and may have been served."""
 _WHOLE: frozenset[Outcome] = frozenset({"success", "upstream_error"})
 _WRITES = frozenset({"chat", "completions", "responses", "ws_responses", "compact", "runs", "generic"})
@@ -169,8 +167,8 @@ class Ledger:
             exchange.tunnel.end()
             meter = exchange.tunnel
         reading = _NO_READING if meter is None else meter.finish(outcome in _WHOLE)
-        if outcome == "success" and reading.error_type is not None:
-            outcome = "upstream_error"  # an error event in a stream that began with 200
+        if outcome == "success" and has_failed(exchange, reading):
+            outcome = "upstream_error"
         self.end_read(exchange, outcome, reading)
 
     def end_read(self, exchange: Exchange, outcome: Outcome, reading: Reading) -> None:
@@ -178,43 +176,22 @@ class Ledger:
         exchange.ended = True
         if exchange.call.endpoint.by_object or reading.parts:
             reading = self._makers.unbilled(exchange, reading)
-        usage, source = self._usage(exchange, outcome, reading)
+        usage, source = usage_of(exchange, outcome, reading)
         self._record(exchange, outcome, reading, usage, source)
 
     def response(self, exchange: Exchange, reading: Reading, outcome: Outcome = "success") -> None:
         """A response on a WebSocket is over: a record of its own, a child of the connection's."""
         if exchange.caller is None:
             return
-        if outcome == "success" and reading.error_type is not None:
+        if outcome == "success" and has_failed(exchange, reading):
             outcome = "upstream_error"
-        usage, source = self._usage(exchange, outcome, reading)
+        usage, source = usage_of(exchange, outcome, reading)
         self._record(exchange, outcome, reading, usage, source, child=True)
 
-    def _usage(self, exchange: Exchange, outcome: Outcome, reading: Reading) -> tuple[Usage, UsageSource]:
-        """What was used, and how we know: reported where OpenAI said so, estimated where the answer ended without saying."""
-        if reading.usage is not None:
-            return reading.usage, "estimated" if reading.estimated else "reported"
-        if reading.parts:
-            return _NO_USAGE, "reported"
-        call = exchange.call
-        broke_off = outcome in _BROKEN and (exchange.status or outcome == "client_gone")
-        unsaid = (
-            outcome in {"success", "upstream_error"} and exchange.streamed and reading.delivered_bytes > 0
-        )
-        if (
-            (broke_off or unsaid)
-            and exchange.forwarded
-            and exchange.status < 400
-            and call.endpoint.bills
-            and not call.background
-            and (call.input_text_bytes or reading.delivered_bytes)
-        ):
-            return estimate_usage(call, reading), "estimated"
-        return _NO_USAGE, "none"
-
     def _settle(
-        self, exchange: Exchange, outcome: Outcome, usage: Usage, cost_nanousd: int | None, *, known: bool
+        self, exchange: Exchange, outcome: Outcome, tokens: int, costs: list[int | None], *, known: bool
     ) -> tuple[Charge, ...]:
+        """End the reservation with what the exchange used: its tokens, and the costs of it and of its parts."""
         reservation = exchange.reservation
         if reservation is None:
             return ()
@@ -224,8 +201,10 @@ class Ledger:
             return ()
         return self._quotas.settle(
             reservation,
-            tokens=usage.input_tokens + usage.output_tokens,
-            cost_nanousd=cost_nanousd,
+            tokens=tokens,
+            cost_nanousd=costs[0]
+            if len(costs) == 1
+            else total_cost(costs, reservation.need.cost_nanousd or 0),
             counted=True,
         )
 
@@ -240,30 +219,21 @@ class Ledger:
             reading.service_tier or call.service_tier,
             usage if reading.usage is not None or source == "estimated" else None,
             exchange.request.started_us / 1e6,
-            reading.parts,
         )
 
-    def _ownership(
-        self,
-        exchange: Exchange,
-        reading: Reading,
-        usage: Usage,
-        source: UsageSource,
-        cost_nanousd: int | None,
-        *,
-        child: bool,
-    ) -> Ownership | None:
-        """What the record says about objects; a part that is billed by its own id is priced by itself."""
-        costs = tuple(
-            self._cost(exchange, replace(reading, usage=None, parts=(part,)), _NO_USAGE, "reported").nanousd
-            if part.object_id is not None
-            else None
-            for part in reading.parts
-        )
-        billed = source != "none" or cost_nanousd is None
-        return self._makers.ownership(
-            exchange, reading, usage, cost_nanousd, costs, billed=billed, child=child
-        )
+    def _parts(
+        self, exchange: Exchange, record: UsageRecord, reading: Reading, *, child: bool
+    ) -> list[UsageRecord]:
+        """The records of the answer's parts, at the prices of their own models."""
+        book, prices, at = self._prices.book, _price_list(exchange), exchange.request.started_us / 1e6
+        found = []
+        for part in reading.parts:
+            tier = book.part_tier(prices, part, record.service_tier, at)
+            cost = book.cost(prices, part.served_by, tier, part.usage, at)
+            ownership = self._makers.of_part(exchange, part, cost.nanousd, record.ownership, child=child)
+            new_id = self._new_id(record.started_at_us)
+            found.append(part_record(record, part, cost, record_id=new_id, tier=tier, ownership=ownership))
+        return found
 
     def _record(
         self,
@@ -279,12 +249,13 @@ class Ledger:
         call, caller, request, refusal = exchange.call, exchange.caller, exchange.request, exchange.refusal
         assert caller is not None
         cost = self._cost(exchange, reading, usage, source)
-        error_type, error_code, error_message = _error(refusal, reading)
-        charges = self._settle(exchange, outcome, usage, cost.nanousd, known=source != "none")
+        error_type, error_code, error_message = error_of(refusal, reading)
         started_us = self.now_us() if child else request.started_us
         ownership = None
         if _concerns_objects(call):
-            ownership = self._ownership(exchange, reading, usage, source, cost.nanousd, child=child)
+            billed = source != "none" or cost.nanousd is None
+            owned = self._makers.ownership
+            ownership = owned(exchange, reading, usage, cost.nanousd, billed=billed, child=child)
         record = UsageRecord(
             id=self._new_id(started_us) if child else exchange.id,
             parent_id=exchange.id if child else None,
@@ -319,12 +290,31 @@ class Ledger:
             duration_ms=0 if child else round((now - request.started) * 1000),
             bytes_in=0 if child else request.received,
             bytes_out=0 if child else exchange.bytes_out,
-            charges=charges,
             ownership=ownership,
         )
-        self._recorder.record(record)
+        self._settle_and_keep(exchange, record, reading, child=child)
         count_exchange(self._metrics, exchange, record, now)
         log_exchange(log, record)
+
+    def _settle_and_keep(
+        self, exchange: Exchange, record: UsageRecord, reading: Reading, *, child: bool
+    ) -> None:
+        """Settle what the record and its parts used, and hand them to the recorder."""
+        known = record.usage_source != "none"
+        tokens = record.usage.input_tokens + record.usage.output_tokens
+        if not reading.parts:
+            record.charges = self._settle(
+                exchange, record.outcome, tokens, [record.cost_nanousd], known=known
+            )
+            self._recorder.record(record)
+            return
+        parts = self._parts(exchange, record, reading, child=child)
+        tokens += sum(part.usage.input_tokens + part.usage.output_tokens for part in parts)
+        costs = [each.cost_nanousd for each in (record, *parts)]
+        divide((record, *parts), self._settle(exchange, record.outcome, tokens, costs, known=known))
+        self._recorder.record(record, *parts)
+        for part in parts:
+            count_exchange(self._metrics, exchange, part, 0.0)
 
 
 def _concerns_objects(call: Call) -> bool:
@@ -333,16 +323,5 @@ def _concerns_objects(call: Call) -> bool:
     return objects is not NO_OBJECTS and (call.stores is True or not objects.opt_in)
 
 
-def _error(refusal: Refusal | None, reading: Reading) -> tuple[str | None, str | None, str | None]:
-    """Type, code and message: our own refusal's, else what the upstream said."""
-    if refusal is not None:
-        return refusal.type, refusal.code, refusal.message
-    return reading.error_type, reading.error_code, reading.error_message
-
-
 def _price_list(exchange: Exchange) -> str:
-    """The id that prices go by: the provider's, but OpenAI sells decisions by a list of their own."""
-    template = exchange.call.endpoint.template
-    if template != DECISIONS_ENDPOINT:
-        return exchange.provider
-    return provider_of(exchange.upstream.host, default=exchange.provider, endpoint=template)
+    return price_list_of(exchange.provider, exchange.call.endpoint.template)

@@ -15,7 +15,7 @@ from proxy.core.call import Call
 from proxy.core.caller import Caller
 from proxy.core.objects import FOLLOWED, Claim, Made, Owner, Ownership
 from proxy.core.quota import Charge
-from proxy.core.usage import Reading, Usage
+from proxy.core.usage import Part, Reading, Usage
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.owners import Owners
 from proxy.gateway.quotas import Quotas
@@ -58,48 +58,56 @@ class Makers:
         reading: Reading,
         usage: Usage,
         cost_nanousd: int | None,
-        part_costs: tuple[int | None, ...],
         *,
         billed: bool,
         child: bool,
     ) -> Ownership | None:
         """What the exchange's record says about objects; None: nothing. `billed`: it bills something of the reading."""
-        ended = reading.object_id if reading.finish_reason is not None else None
-        if not exchange.call.endpoint.by_object:
-            ended = None
+        endpoint, object_id = exchange.call.endpoint, reading.object_id
+        ended = object_id if reading.finish_reason is not None and endpoint.by_object else None
         if not 0 < exchange.status < 300:
             return Ownership(ended=ended) if ended is not None else None
         made = self._made(exchange, reading, child=child)
-        claims = self._claims(exchange, reading, part_costs, billed=billed, child=child)
-        for claim in claims:
-            self._owners.note_billed(claim.object_id)
+        claims: tuple[Claim, ...] = ()
+        if billed and object_id is not None and (endpoint.by_object or child):
+            claims = (Claim(object_id, made=self._is_maker(exchange)),)
+            self._owners.note_billed(object_id)
         if not (made or claims or ended is not None):
             return None
-        ownership = Ownership(tuple(claims), made, None if claims else ended)
-        own = next((claim for claim in claims if claim.cost_nanousd is None), None)
-        if own is not None and not exchange.call.endpoint.bills and not child:
-            owner = self._owners.owner(own.object_id) or exchange.owner
-            charges = self._charges(exchange, owner, reading, usage, cost_nanousd)
+        ownership = Ownership(claims, made, None if claims else ended)
+        if object_id is not None and claims and not endpoint.bills and not child:
+            owner = self._owners.owner(object_id) or exchange.owner
+            charges = self._charges(exchange, owner, reading.model, usage, cost_nanousd)
             ownership = replace(ownership, maker=owner, maker_charges=charges)
         return ownership
 
-    def _claims(
+    def of_part(
         self,
         exchange: Exchange,
-        reading: Reading,
-        part_costs: tuple[int | None, ...],
+        part: Part,
+        cost_nanousd: int | None,
+        above: Ownership | None,
         *,
-        billed: bool,
         child: bool,
-    ) -> list[Claim]:
-        endpoint = exchange.call.endpoint
-        claims = []
-        if billed and reading.object_id is not None and (endpoint.by_object or child):
-            claims.append(Claim(reading.object_id, made=self._is_maker(exchange)))
-        for part, cost in zip(reading.parts, part_costs, strict=False):
-            if part.object_id is not None:
-                claims.append(Claim(part.object_id, cost_nanousd=cost or 0))
-        return claims
+    ) -> Ownership | None:
+        """What the record of a part says: it bills the part's own object, or what the record above bills.
+
+        `above` is what the record above says; `child`: that one is a WebSocket's response.
+        """
+        if not 0 < exchange.status < 300:
+            return None
+        if part.object_id is not None:
+            self._owners.note_billed(part.object_id)
+            claim = Claim(part.object_id)
+        elif above is not None and above.claims:
+            claim = replace(above.claims[0], by_parent=True)
+        else:
+            return None
+        if exchange.call.endpoint.bills or child:
+            return Ownership((claim,))
+        maker = above.maker if above is not None else exchange.owner
+        charges = self._charges(exchange, maker, None, part.usage, cost_nanousd)
+        return Ownership((claim,), maker=maker, maker_charges=charges)
 
     @staticmethod
     def _is_maker(exchange: Exchange) -> bool:
@@ -194,12 +202,12 @@ class Makers:
         self,
         exchange: Exchange,
         owner: Owner | None,
-        reading: Reading,
+        model: str | None,
         usage: Usage,
         cost_nanousd: int | None,
     ) -> tuple[Charge, ...]:
         """What the object's usage settles against the quotas of its maker, who reserved nothing for it."""
-        call: Call = replace(exchange.call, model=reading.model or exchange.call.model)
+        call: Call = replace(exchange.call, model=model or exchange.call.model)
         caller = exchange.caller
         if owner is not None:
             caller = self._caller_of(owner)

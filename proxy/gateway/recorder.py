@@ -102,21 +102,25 @@ class Recorder:
     async def secured(self, exchange_id: str) -> None:
         """Return when the exchange is noted, which it is."""
 
-    def record(self, record: UsageRecord) -> None:
-        """Take the record of an exchange that is over. Never raises: faults are logged and counted."""
+    def record(self, record: UsageRecord, *parts: UsageRecord) -> None:
+        """Take the record of an exchange that is over, with those of its answer's parts. Never raises: faults are logged
+        and counted.
+        """
         try:
             payload = encode_record(record)
+            below = [encode_record(part) for part in parts]
         except Exception:
             log.exception("a record could not be written down", extra={"id": record.id})
             self._metrics.recorder_dropped.inc(("fault",))
             self._spool.end_exchange(record.id)
             return
-        self.recorded += 1
+        self.recorded += 1 + len(below)
         try:
-            self._spool.append_record(record.id, payload)
+            self._spool.append_record(record.id, payload, *below)
         except OSError as error:
             self._disk_failed(error)
-            self._hold(record.id, payload)
+            for each in (*below, payload):
+                self._hold(record.id, each)
 
     def _make_room(self) -> None:
         if self._settings.spool_full == "refuse":

@@ -98,6 +98,7 @@ class Relay:
         """More of the request's body."""
         if self._over:
             return
+        self._ends.uploaded(self.exchange, data)
         if not self._upload.piece(data):
             self._front.pause_reading()
         if self._connection is not None:

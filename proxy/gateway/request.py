@@ -89,6 +89,11 @@ class Request:
         return kind.startswith(b"application/json") or b"+json" in kind
 
     @property
+    def is_form(self) -> bool:
+        """The body says that it is a form with files."""
+        return self.fields.get(b"content-type", b"")[:10].lower() == b"multipart/"
+
+    @property
     def is_encoded(self) -> bool:
         """The body is compressed."""
         return self.fields.get(b"content-encoding", b"identity").lower() != b"identity"

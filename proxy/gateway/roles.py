@@ -94,6 +94,9 @@ class Ends(Protocol):
     now: Callable[[], float]
     relays: set[Relay]
 
+    def uploaded(self, exchange: Exchange, data: bytes) -> None:
+        """A part of the request's body has been passed on: read what it says. Never raises."""
+
     def answer_head(self, exchange: Exchange, head: ResponseHead) -> bytes:
         """The answer's head came: open the meter; returns the header lines to add."""
 

@@ -103,10 +103,13 @@ class Spool:
         """Write down that an exchange begins. Raises OSError, with nothing written, when the disk won't have it."""
         self._append_open(exchange_id, encode_line(OPEN, payload))
 
-    def append_record(self, exchange_id: str, payload: bytes) -> None:
-        """Write down a record, which ends its exchange. Raises OSError, with nothing written."""
-        self._append(encode_line(RECORD, payload)).records += 1
-        self.unread += 1
+    def append_record(self, exchange_id: str, payload: bytes, *parts: bytes) -> None:
+        """Write down a record, which ends its exchange, and those of its parts. Raises OSError, with nothing written."""
+        line = encode_line(RECORD, payload)
+        if parts:  # in one write: a process that dies has written all or nothing
+            line = b"".join([line, *(encode_line(RECORD, part) for part in parts)])
+        self._append(line).records += 1 + len(parts)
+        self.unread += 1 + len(parts)
         self.end_exchange(exchange_id)
 
     def end_exchange(self, exchange_id: str) -> None:

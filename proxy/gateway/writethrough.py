@@ -104,16 +104,18 @@ class WriteThrough:
         self._opening.pop(exchange_id, None)
         self._records.append((exchange_id, b""))
 
-    def record(self, record: UsageRecord) -> None:
-        """Take the record of an exchange that is over. Never raises: faults are logged and counted."""
+    def record(self, record: UsageRecord, *parts: UsageRecord) -> None:
+        """Take the record of an exchange that is over, with those of its answer's parts. Never raises: faults are logged
+        and counted.
+        """
         try:
-            payload = encode_record(record)
+            payloads = [(each.id, encode_record(each)) for each in (record, *parts)]
         except Exception:
             log.exception("a record could not be written down", extra={"id": record.id})
             self._metrics.recorder_dropped.inc(("fault",))
             return
-        self.recorded += 1
-        self._records.append((record.id, payload))
+        self.recorded += len(payloads)
+        self._records += payloads
 
     # the background
 

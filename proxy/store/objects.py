@@ -52,30 +52,35 @@ async def settle(connection: Connection, payloads: Sequence[bytes]) -> list[byte
 async def _claim(connection: Connection, records: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
     """The objects that each record claimed in vain, by record id."""
     claims = [
-        (claim["id"], record["id"], record["started_at_us"], claim["made"])
+        (claim["id"], _claimant(record, claim), record["started_at_us"], claim["made"], record["id"])
         for record in records
         for claim in record["ownership"].get("claims", ())
     ]
     if not claims:
         return {}
-    first: dict[str, tuple[str, str, int, bool]] = {}
+    first: dict[str, tuple[str, str, int, bool, str]] = {}
     for claim in claims:
         first.setdefault(claim[0], claim)
     named = statements("objects")
-    ids, record_ids, starts, made = zip(*first.values(), strict=True)
+    ids, record_ids, starts, made, _ = zip(*first.values(), strict=True)
     await connection.execute(
         named["claim"], list(ids), [UUID(each) for each in record_ids], list(starts), list(made)
     )
     billed = {row["object_id"]: row for row in await connection.fetch(named["fetch_billed"], list(ids))}
     lost: dict[str, set[str]] = {}
-    for object_id, record_id, started_at_us, is_made in claims:
+    for object_id, claimant, started_at_us, is_made, record_id in claims:
         row = billed[object_id]
-        wins = str(row["record_id"]) == record_id or (
+        wins = str(row["record_id"]) == claimant or (
             is_made and made_wins(row["started_at_us"], row["made"], started_at_us)
         )
         if not wins:
             lost.setdefault(record_id, set()).add(object_id)
     return lost
+
+
+def _claimant(record: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
+    """Whose claim it is: the record's own, or that of the one whose part it is."""
+    return str(record["parent_id"] if claim.get("by_parent") else record["id"])
 
 
 async def fetch_owners(pool: Pool, ids: Sequence[str], *, timeout_s: float) -> list[Mapping[str, Any]]:

@@ -56,7 +56,12 @@ async def store(
 async def void(
     connection: Connection | Pool, record_id: UUID, reason: str, rollup_tags: Sequence[str] = ()
 ) -> bool:
-    """Mark a record void, and take it out of every rollup and quota. False: there is none, or it is void already."""
-    return bool(
-        await connection.fetchval(statements("records")["void_record"], record_id, reason, list(rollup_tags))
-    )
+    """Mark a record and its parts void, and take them out of every rollup and quota. False: there is none, or it is void
+    already. More than one statement: belongs into a transaction.
+    """
+    named, tags = statements("records"), list(rollup_tags)
+    if not await connection.fetchval(named["void_record"], record_id, reason, tags):
+        return False
+    for row in await connection.fetch(named["fetch_parts"], record_id):
+        await connection.fetchval(named["void_record"], row["id"], reason, tags)
+    return True

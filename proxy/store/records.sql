@@ -27,7 +27,7 @@ with sent as materialized (
         coalesce((e ->> 40)::bigint, 0) as input_image_tokens, coalesce((e ->> 41)::bigint, 0) as cached_image_tokens,
         coalesce((e ->> 42)::bigint, 0) as reasoning_tokens, coalesce((e ->> 43)::bigint, 0) as output_audio_tokens,
         coalesce((e ->> 44)::bigint, 0) as output_image_tokens, coalesce(nullif(e -> 45, 'null'), '{}') as units,
-        nullif(e -> 46, 'null') as charges
+        nullif(e -> 46, 'null') as charges, e ->> 47 as part
     from jsonb_array_elements($1::text::jsonb) as e
     order by (e ->> 0)::uuid
 ),
@@ -47,7 +47,7 @@ line as (
         bytes_out, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
         cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
         reasoning_tokens, output_audio_tokens, output_image_tokens, units,
-        case when gone.user_id is null then charges else charges_without(charges, gone.user_id || gone.key_ids) end as charges
+        case when gone.user_id is null then charges else charges_without(charges, gone.user_id || gone.key_ids) end as charges, part
     from sent
     left join gone on gone.user_id = sent.user_id
 ),
@@ -58,7 +58,7 @@ inserted as (
         service_tier, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
         cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
         reasoning_tokens, output_audio_tokens, output_image_tokens, units, usage_source, cost_nanousd, price_id,
-        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges
+        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges, part
     )
     select
         id, parent_id, started_at, key_id, user_id, group_id, provider, endpoint, method, requested_model, served_model,
@@ -66,7 +66,7 @@ inserted as (
         service_tier, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
         cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
         reasoning_tokens, output_audio_tokens, output_image_tokens, units, usage_source, cost_nanousd, price_id,
-        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges
+        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges, part
     from line
     -- a lost exchange is one of which nothing else is known
     where outcome <> 'lost' or not exists (select from usage_records known where known.id = line.id)
@@ -76,7 +76,8 @@ inserted as (
         *,
         date_trunc('hour', started_at, 'UTC') as hour,
         left(coalesce(served_model, requested_model, ''), 200) as model,
-        (outcome not in ('success', 'client_gone'))::int as failed
+        (part is null)::int as request,
+        (part is null and outcome not in ('success', 'client_gone'))::int as failed
 ),
 hourly as (
     insert into usage_hourly as known (
@@ -87,7 +88,7 @@ hourly as (
     select
         hour, user_id, key_id, coalesce(group_id, ''), provider, model, endpoint, left(coalesce(operation, ''), 128),
         status, case when $2::text[] = '{}' or tags = '{}' then '{}' else rollup_tags(tags, $2) end,
-        count(*), sum(failed), sum(input_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(output_tokens),
+        sum(request), sum(failed), sum(input_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(output_tokens),
         sum(reasoning_tokens), sum(total_tokens), coalesce(sum(cost_nanousd), 0),
         count(*) filter (where cost_nanousd is null), sum(duration_ms), coalesce(sum(ttfb_ms), 0), count(ttfb_ms),
         min(started_at), max(started_at)
@@ -118,8 +119,8 @@ latency as (
         ceil(ln(greatest(ms, 1)) / ln(1.1::float8))::smallint, count(*)
     from inserted
     cross join lateral (values ('duration', duration_ms), ('ttfb', ttfb_ms::bigint)) as took (measure, ms)
-    -- what was refused or lost took no time that would tell anything
-    where ms is not null and outcome not in ('refused', 'lost')
+    -- what was refused or lost took no time that would tell anything; what is below another record has none of its own
+    where ms is not null and outcome not in ('refused', 'lost') and parent_id is null
     group by 1, 2, 3, 4, 5, 6, 7
     order by 1, 2, 3, 4, 5, 6, 7
     on conflict (hour, group_id, provider, model, endpoint, measure, bucket) do update set
@@ -135,6 +136,7 @@ outcomes as (
         left(coalesce(error_code, ''), 128), left(coalesce(finish_reason, ''), 128), left(coalesce(service_tier, ''), 128),
         usage_source, count(*)
     from inserted
+    where part is null
     group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
     order by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
     on conflict (
@@ -161,7 +163,8 @@ with voided as (
         *,
         date_trunc('hour', started_at, 'UTC') as hour,
         left(coalesce(served_model, requested_model, ''), 200) as model,
-        (outcome not in ('success', 'client_gone'))::int as failed
+        (part is null)::int as request,
+        (part is null and outcome not in ('success', 'client_gone'))::int as failed
 ),
 found as (
     select rollup.*
@@ -179,7 +182,7 @@ found as (
 ),
 hourly as (
     update usage_hourly h set
-        requests = h.requests - 1,
+        requests = h.requests - v.request,
         errors = h.errors - v.failed,
         input_tokens = h.input_tokens - v.input_tokens,
         cached_input_tokens = h.cached_input_tokens - v.cached_input_tokens,
@@ -200,7 +203,7 @@ latency as (
     update usage_latency_hourly l set requests = l.requests - 1
     from voided v
     cross join lateral (values ('duration', v.duration_ms), ('ttfb', v.ttfb_ms::bigint)) as took (measure, ms)
-    where took.ms is not null and v.outcome not in ('refused', 'lost')
+    where took.ms is not null and v.outcome not in ('refused', 'lost') and v.parent_id is null
       and (l.hour, l.group_id, l.provider, l.model, l.endpoint, l.measure, l.bucket) = (
           v.hour, coalesce(v.group_id, ''), v.provider, v.model, v.endpoint, took.measure,
           ceil(ln(greatest(took.ms, 1)) / ln(1.1::float8))::smallint
@@ -209,7 +212,7 @@ latency as (
 outcomes as (
     update usage_outcomes_hourly o set requests = o.requests - 1
     from voided v
-    where (
+    where v.part is null and (
         o.hour, o.group_id, o.provider, o.model, o.endpoint, o.streamed, o.status, o.outcome, o.error_code,
         o.finish_reason, o.service_tier, o.usage_source
     ) = (
@@ -232,3 +235,7 @@ settled as (
     where (w.quota_id, w.scope_id, w.window_start) = (charge.quota_id, charge.scope_id, charge.window_start)
 )
 select count(*) as voided from voided;
+
+-- name: fetch_parts
+-- The parts of a record that are not void.
+select id from usage_records where parent_id = $1 and part is not null and voided_at is null;

@@ -2,8 +2,7 @@
 
 `preview` only tells the difference; `apply` makes it, a batch of records in a transaction, so that each record, the
 rollups it is in and the quota windows it counts in always say the same. Both may be repeated: what was done is not
-done again. Left as they are: records that used nothing, void ones, and those whose cost holds parts that other models
-served inside the answer, since a record keeps only its own model's usage (they are counted as `with_parts`).
+done again. Left as they are: records that used nothing, and void ones.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from uuid import UUID
 
 import orjson
 
-from proxy.core.price import PART_SEPARATOR, Cost, PriceBook, price_list_of
+from proxy.core.price import Cost, PriceBook, price_list_of
 from proxy.core.usage import Usage
 from proxy.store import audit
 from proxy.store.postgres import RETRYABLE, Connection, Pool, statements
@@ -96,8 +95,6 @@ class Report:
 
     total: Difference = field(default_factory=Difference)
     models: dict[str, Difference] = field(default_factory=dict)
-    with_parts: int = 0
-    """Records left as they are because their cost is of several models."""
     without_sum: int = 0
     """Records whose row of the rollups is gone; their own cost was changed all the same."""
 
@@ -206,9 +203,6 @@ def _where(period: Period, after: tuple[datetime, UUID]) -> tuple[Any, ...]:
 def _compute(rows: list[Row], book: PriceBook, report: Report) -> list[_Change]:
     changes = []
     for row in rows:
-        if PART_SEPARATOR in (row["price_id"] or ""):
-            report.with_parts += 1
-            continue
         model = row["served_model"] or row["requested_model"]
         cost = book.cost(
             price_list_of(row["provider"], row["endpoint"]),
@@ -279,7 +273,6 @@ def _sum(change: _Change) -> tuple[Any, ...]:
 
 
 def _join(report: Report, batch: Report) -> None:
-    report.with_parts += batch.with_parts
     report.without_sum += batch.without_sum
     for model, difference in [("", batch.total), *batch.models.items()]:
         if difference is batch.total:

@@ -27,7 +27,7 @@ facts as (
     select
         d.started_at, d.user_id, d.key_id, coalesce(d.group_id, ''), d.provider,
         left(coalesce(d.served_model, d.requested_model, ''), 200), d.endpoint, left(coalesce(d.operation, ''), 128), d.status, d.tags,
-        1, (d.outcome not in ('success', 'client_gone'))::integer, d.input_tokens, d.cached_input_tokens, d.cache_write_tokens,
+        (d.part is null)::integer, (d.part is null and d.outcome not in ('success', 'client_gone'))::integer, d.input_tokens, d.cached_input_tokens, d.cache_write_tokens,
         d.output_tokens, d.reasoning_tokens, d.total_tokens, coalesce(d.cost_nanousd, 0),
         (d.cost_nanousd is null)::integer, d.duration_ms, coalesce(d.ttfb_ms, 0), (d.ttfb_ms is not null)::integer,
         d.started_at, d.started_at
@@ -271,6 +271,7 @@ from (
            or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
       and took.ms is not null
       and d.outcome not in ('refused', 'lost')
+      and d.parent_id is null
 -- include: _detail_filters
 ) h
 group by 1, 2, 3
@@ -302,7 +303,7 @@ from (
     select
         left(coalesce(d.served_model, d.requested_model, ''), 200), d.status, d.outcome,
         left(coalesce(d.error_code, ''), 128), left(coalesce(d.finish_reason, ''), 128),
-        left(coalesce(d.service_tier, ''), 128), 1
+        left(coalesce(d.service_tier, ''), 128), (d.part is null)::integer
     from usage_records d
     where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
            or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))

@@ -46,19 +46,16 @@ def test_a_read_that_wins_is_its_makers_and_settles_the_makers_quotas() -> None:
     assert (lost["user_id"], lost["operation"], lost["charges"]) == ("user_a", None, [UNHELD])
 
 
-def test_a_part_that_another_record_bills_costs_this_one_nothing() -> None:
-    claims = (
-        Claim("resp_1", made=True),
-        Claim("cntr_1", cost_nanousd=300),
-        Claim("cntr_2", cost_nanousd=100),
-    )
-    record = settled(spooled(Ownership(claims)), {"cntr_1"})
-    assert (record["cost_nanousd"], record["total_tokens"]) == (200, 100)
-    assert record["charges"] == [
-        UNHELD,
-        ["q_tokens", 0, "user_a", 100, 8, 60],
-        ["q_cost", 0, "user_a", 200, 0, 0],
-    ]
+def test_a_read_of_what_nobody_is_known_to_have_made_settles_the_readers_quotas() -> None:
+    charge = Charge("q_reader", 0, "user_a", 100, 0, 0, 1)
+    ownership = Ownership((Claim("batch_1"),), maker_charges=(charge,))
+    won = settled(spooled(ownership, charges=(REQUESTS,)), set())
+    assert (won["user_id"], won["charges"]) == ("user_a", [UNHELD, ["q_reader", 0, "user_a", 100, 0, 0]])
+
+
+def test_a_part_says_that_its_claim_is_that_of_the_record_above() -> None:
+    claims = spooled(Ownership((Claim("resp_1", made=True, by_parent=True),)))["ownership"]["claims"]
+    assert claims == [{"id": "resp_1", "made": True, "by_parent": True}]
 
 
 def test_a_maker_is_forestalled_only_by_a_read_of_what_it_made() -> None:

@@ -21,7 +21,7 @@ CORPUS = load()
 PLAIN = [exchange for exchange in CORPUS if exchange.status != 101]
 SOCKETS = [exchange for exchange in CORPUS if exchange.status == 101]
 SPLICED = [exchange for exchange in PLAIN if exchange.visible is not None]
-OF_THE_CALL = ("endpoint", "requested_model", "streamed", "usage_source")
+OF_THE_CALL = ("endpoint", "requested_model", "streamed", "usage_source", "outcome")
 SHORT_BYTES = 800
 CUTS_MAX = 120
 

@@ -84,40 +84,25 @@ def test_fees_have_a_price_without_a_model(book):
     )
 
 
-def test_parts_are_priced_by_their_own_models_and_rounded_with_the_whole(book):
-    parts = (Part("image_gen", "image", Usage(output_tokens=10)), Part("x", "half", Usage(input_tokens=1)))
+def test_a_part_goes_by_its_callers_tier_where_its_model_is_sold_in_it(book):
+    sold = Part("grader", "chat", Usage(input_tokens=1))
+    not_sold = Part("image_gen", "image", Usage(output_tokens=10))
 
-    cost = book.cost("openai", "half", None, Usage(input_tokens=1), 1.0, parts)
-
-    assert cost == Cost(
-        400_000 + 1,  # 0.5 + 0.5, once
-        "half/default/-inf + image/default/-inf + half/default/-inf",
-    )
+    assert book.part_tier("openai", sold, "priority", 1.0) == "priority"
+    assert book.part_tier("openai", not_sold, "priority", 1.0) is None
+    assert book.part_tier("openai", Part("svg", None, Usage()), "priority", 1.0) is None
 
 
-def test_a_part_is_priced_in_the_default_tier_where_its_model_is_not_sold_in_the_callers(book):
-    parts = (Part("image_gen", "image", Usage(output_tokens=10)),)
-
-    cost = book.cost("openai", "chat", "priority", Usage(input_tokens=1), 1.0, parts)
-
-    assert cost.nanousd == 5_000 + 400_000
-
-
-def test_a_part_of_an_unnamed_model_goes_by_its_kind_else_by_its_fees(book):
+def test_a_tool_whose_model_nobody_names_has_the_price_of_its_kind_else_its_fees(book):
     svg = Part("svg", None, Usage(input_tokens=1))
     container = Part("container", None, Usage(units=(("containers_1g", 1),)))
+    image = Part("image_gen", None, Usage(input_tokens=1))
 
-    assert book.cost("openai", "chat", None, None, 1.0, (svg, container)) == Cost(
-        3_000 + 30_000_000, "none + tool:svg/default/-inf + fees"
-    )
-
-
-def test_one_unknown_part_makes_the_whole_unknown_and_says_that_there_are_parts(book):
-    part = Part("image_gen", None, Usage(input_tokens=1))
-
-    cost = book.cost("openai", "chat", None, Usage(input_tokens=1), 1.0, (part,))
-
-    assert cost == Cost(None, "chat/default/-inf + fees")
+    assert [part.served_by for part in (svg, container)] == ["tool:svg", "tool:container"]
+    assert book.cost("openai", svg.served_by, None, svg.usage, 1.0) == Cost(3_000, "tool:svg/default/-inf")
+    assert book.cost("openai", container.served_by, None, container.usage, 1.0) == Cost(30_000_000, "fees")
+    assert book.cost("openai", image.served_by, None, image.usage, 1.0) == Cost(None)
+    assert book.ceiling("openai", image.served_by, None, 100, 10, 1.0) is None
 
 
 def test_a_reservation_is_for_the_dearer_of_the_tier_asked_for_and_the_default(book):

@@ -176,6 +176,7 @@ def test_each_value_stands_under_its_name() -> None:
         bytes_in=5,
         bytes_out=6,
         charges=(Charge("q", 1_760_000_000, "user_a", 9, 5, 8),),
+        part="container",
     )
     payload = decode_record(encode_record(full))
     assert payload.pop("units") == {"web_searches": 2}

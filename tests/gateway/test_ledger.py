@@ -241,3 +241,68 @@ async def test_settled_quotas_are_the_sum_of_the_records(between: Between) -> No
         "cost": 3 * 118_350,
         "requests": 3,
     }
+
+
+async def test_parts_of_an_answer_have_records_of_their_own_and_quotas_count_all_of_it_once(
+    between: Between,
+) -> None:
+    quotas = [
+        {"unit": unit, "window": "month", "limit": "1000000"} for unit in ("tokens", "cost", "requests")
+    ]
+    person = between.proxy.person("tools", quotas=quotas)
+    between.upstream.forget()
+    body = json.dumps(
+        {
+            "id": "resp_tools_of_the_ledger",
+            "object": "response",
+            "status": "completed",
+            "model": "gpt-5-mini-2025-08-07",
+            "output": [{"type": "code_interpreter_call", "container_id": "cntr_of_the_ledger"}],
+            "tools": [{"type": "image_generation", "model": "gpt-image-1"}],
+            "tool_usage": {"image_gen": {"input_tokens": 10, "output_tokens": 1000, "total_tokens": 1010}},
+            "usage": {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120},
+        }
+    ).encode()
+    head = wire.head(b"HTTP/1.1 200 OK", JSON, b"Content-Length: %d" % len(body))
+    between.upstream.script(answer(head + body))
+    asked = post(between, person.key, {"model": "gpt-5-mini", "input": "Draw.", "max_output_tokens": 50})
+    async with between.client() as client:
+        await client.ask(asked.replace(b"/v1/chat/completions", b"/v1/responses"))
+
+    records = await between.proxy.records(3, user_id=person.user_id)
+    (whole,) = [record for record in records if record["part"] is None]
+    parts = {record["part"]: record for record in records if record["part"] is not None}
+    assert {part["parent_id"] for part in parts.values()} == {whole["id"]}
+    assert {kind: part["served_model"] for kind, part in parts.items()} == {
+        "container": "tool:container",
+        "image_gen": "gpt-image-1",
+    }
+    # gpt-5-mini: $0.25 in, $2 out; gpt-image-1: $5 text in, $40 image out, per million; a container $0.03
+    costs = {
+        "whole": whole["cost_nanousd"],
+        **{kind: part["cost_nanousd"] for kind, part in parts.items()},
+    }
+    assert costs == {
+        "whole": 100 * 250 + 20 * 2_000,
+        "image_gen": 10 * 5_000 + 1000 * 40_000,
+        "container": 30_000_000,
+    }
+    rows = await between.proxy.rows(
+        "select q.unit, w.settled, (select coalesce(sum(amount), 0) from quota_shares s where s.quota_id = q.id) as held"
+        " from quota_windows w join quotas q on q.id = w.quota_id where w.scope_id = $1",
+        person.user_id,
+    )
+    assert {row["unit"]: row["settled"] for row in rows} == {
+        "tokens": 120 + 1010,
+        "cost": sum(costs.values()),
+        "requests": 1,
+    }
+    hourly = await between.proxy.rows(
+        "select model, requests, cost_nanousd from usage_hourly where user_id = $1 and cost_nanousd > 0 order by model",
+        person.user_id,
+    )
+    assert [tuple(row.values()) for row in hourly] == [
+        ("gpt-5-mini-2025-08-07", 1, costs["whole"]),
+        ("gpt-image-1", 0, costs["image_gen"]),
+        ("tool:container", 0, costs["container"]),
+    ]

@@ -141,3 +141,21 @@ async def test_what_openai_forgets_after_a_month_is_forgotten_and_files_are_not(
     await objects.prune(pool, datetime.fromtimestamp(START_US / 1e6 + 60, UTC))
     assert {row["id"] for row in await pool.fetch("select id from objects")} == {"file-1", "batch_1"}
     assert await pool.fetchval("select count(*) from billed_objects") == 0
+
+
+def part(number: int, above: int, claim: Claim, **changes: Any) -> UsageRecord:
+    parent_id = make_record(above).id
+    return make_record(number, parent_id=parent_id, part="svg", ownership=Ownership((claim,)), **changes)
+
+
+async def test_a_part_is_billed_with_the_record_above_it(pool: asyncpg.Pool) -> None:
+    with_it = Claim("batch_1", by_parent=True)
+    await store(pool, part(2, 1, with_it), read(1))
+    await store(pool, read(3), part(4, 3, with_it))
+    assert await tokens(pool) == [100, 100, 0, 0]
+
+
+async def test_a_part_with_an_object_of_its_own_is_billed_once_by_that(pool: asyncpg.Pool) -> None:
+    own = Claim("cntr_1")
+    await store(pool, made(1, "resp_1"), part(2, 1, own), made(3, "resp_2"), part(4, 3, own))
+    assert await tokens(pool) == [100, 100, 100, 0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import pytest
 
 from proxy.core.quota import Charge
 from proxy.core.record import UsageRecord
-from proxy.core.spoolformat import encode_open, encode_record, lost_record
+from proxy.core.spoolformat import RECORD_FIELDS, encode_open, encode_record, lost_record
 from proxy.core.usage import Usage
 from proxy.store import records
 from tests.exchanges import START_US, exchange_id, make_open, make_record
@@ -54,6 +55,7 @@ async def test_a_record_becomes_a_row_with_every_field(pool: asyncpg.Pool) -> No
         client_request_id="mine",
         bytes_in=3,
         bytes_out=4,
+        part="container",
         charges=(Charge("q", MONTH, "user_a", 17, 0, 0),),
     )
     assert await records.store(pool, payloads(full)) == 1
@@ -108,6 +110,7 @@ async def test_a_record_becomes_a_row_with_every_field(pool: asyncpg.Pool) -> No
         "voided_at": None,
         "voided_reason": None,
         "charges": [["q", MONTH, "user_a", 17, 0, 0]],
+        "part": "container",
     }
 
 
@@ -273,6 +276,23 @@ async def test_a_voided_record_leaves_every_sum_and_quota(pool: asyncpg.Pool) ->
     assert row["voided_reason"] == "test run"
 
 
+async def test_a_part_of_an_answer_is_in_every_sum_of_use_and_no_request(pool: asyncpg.Pool) -> None:
+    await quota(pool)
+    above, part = make_record(1), make_record(2, parent_id=exchange_id(1), part="svg", served_model="svg-1", outcome="upstream_error")  # fmt: skip
+    await records.store(pool, payloads(above, replace(part, charges=(Charge("q", MONTH, "user_a", 100),))))
+    expected = {"requests": 1, "errors": 0, "tokens": 200, "cost": 1000, "unpriced": 0}
+    assert await sums(pool) == expected | {"rows": 2}
+    assert await pool.fetchval("select sum(requests) from usage_outcomes_hourly") == 1
+    assert (
+        await pool.fetchval("select sum(requests) from usage_latency_hourly where measure = 'duration'") == 1
+    )
+    assert await records.void(pool, UUID(exchange_id(1)), "test run")
+    assert await sums(pool) == dict.fromkeys(expected, 0) | {"rows": 2}
+    assert await pool.fetchval("select settled from quota_windows") == 0
+    for table in ("usage_outcomes_hourly", "usage_latency_hourly"):
+        assert await pool.fetchval(f"select sum(requests) from {table}") == 0
+
+
 async def test_a_voided_record_is_not_stored_again(pool: asyncpg.Pool) -> None:
     await records.store(pool, payloads(make_record(1)))
     await records.void(pool, UUID(exchange_id(1)), "test run")
@@ -296,7 +316,8 @@ async def test_a_line_of_an_older_version_is_stored_and_of_a_newer_one_as_far_as
     pool: asyncpg.Pool,
 ) -> None:
     values = orjson.loads(encode_record(make_record(1)))
-    newer = orjson.dumps([exchange_id(2), *values[1:], "of the future"])
+    unsaid = [None] * (len(RECORD_FIELDS) - len(values))
+    newer = orjson.dumps([exchange_id(2), *values[1:], *unsaid, "of the future"])
     assert await records.store(pool, [orjson.dumps(values[:30]), newer]) == 2
     rows = await pool.fetch("select duration_ms, total_tokens, units, charges from usage_records order by id")
     assert [tuple(row) for row in rows] == [(100, 0, {}, None), (100, 100, {}, None)]

@@ -1,0 +1,48 @@
+"""Findings: what the reading of an answer says of its exchange: what was used and how we know, and whether it failed."""
+
+from __future__ import annotations
+
+from proxy.core.estimate import estimate_usage
+from proxy.core.record import Outcome, UsageSource
+from proxy.core.refusal import Refusal
+from proxy.core.usage import Reading, Usage
+from proxy.gateway.exchange import Exchange
+
+BROKEN: frozenset[Outcome] = frozenset({"client_gone", "upstream_cut", "upstream_timeout"})
+_NO_USAGE = Usage()
+
+
+def usage_of(exchange: Exchange, outcome: Outcome, reading: Reading) -> tuple[Usage, UsageSource]:
+    """What was used, and how we know: reported where OpenAI said so, estimated where the answer ended without saying."""
+    if reading.usage is not None:
+        return reading.usage, "estimated" if reading.estimated else "reported"
+    if reading.parts:
+        return _NO_USAGE, "reported"
+    call = exchange.call
+    broke_off = outcome in BROKEN and (exchange.status or outcome == "client_gone")
+    unsaid = outcome in {"success", "upstream_error"} and exchange.streamed and reading.delivered_bytes > 0
+    if (
+        (broke_off or unsaid)
+        and exchange.forwarded
+        and exchange.status < 400
+        and call.endpoint.bills
+        and not call.background
+        and (call.input_text_bytes or reading.delivered_bytes)
+    ):
+        return estimate_usage(call, reading), "estimated"
+    return _NO_USAGE, "none"
+
+
+def has_failed(exchange: Exchange, reading: Reading) -> bool:
+    """An answer that began with 200 tells of an error: an event in its stream, or of the work it was asked to do."""
+    if reading.error_type is not None:
+        return True
+    said = reading.error_code is not None or reading.error_message is not None
+    return said and exchange.call.endpoint.bills
+
+
+def error_of(refusal: Refusal | None, reading: Reading) -> tuple[str | None, str | None, str | None]:
+    """Type, code and message: our own refusal's, else what the upstream said."""
+    if refusal is not None:
+        return refusal.type, refusal.code, refusal.message
+    return reading.error_type, reading.error_code, reading.error_message
