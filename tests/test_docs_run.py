@@ -175,10 +175,10 @@ class Reader:
         """A block's text with the address and key that it stands for."""
         return text.replace(SHOWN_BASE, self.base).replace(SHOWN_KEY, self._key)
 
-    def run(self, *words: str, **given: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             words,
-            env=self._environment | given,
+            env=self._environment,
             cwd=self._directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -187,11 +187,11 @@ class Reader:
             check=False,
         )
 
-    def known(self, *words: str, **given: str) -> subprocess.CompletedProcess[str]:
+    def known(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run, again while the key is so new that the worker hasn't heard of it, which leaves no record."""
         end = time.monotonic() + SETTLES_S
         while True:
-            result = self.run(*words, **given)
+            result = self.run(*words)
             if "Incorrect API key provided" not in result.stdout or time.monotonic() > end:
                 return result
             time.sleep(0.1)
@@ -212,7 +212,8 @@ class Reader:
             assert lacking is None, f"{told}\nlacks: {lacking}"
 
     def python(self, block: Block) -> None:
-        result = self.known("bash", "-c", PRELUDE + '"$PYTHON" -c "$PROGRAM"', PROGRAM=self.meant(block.text))
+        (self._directory / "block.py").write_text(self.meant(block.text))
+        result = self.known("bash", "-c", PRELUDE + '"$PYTHON" block.py')
         assert result.returncode == block.exits, f"line {block.line}\n{result.stdout}"
 
     def javascript(self, block: Block) -> None:
