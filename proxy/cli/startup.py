@@ -135,9 +135,9 @@ def direct_url(url: str, settings: Settings) -> str:
 
 
 def described(url: str) -> str:
-    """The database without its password."""
+    """The database without its password; with several addresses, all of them."""
     parts = urlsplit(url)
-    return f"{parts.hostname or 'local'}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    return f"{parts.netloc.rpartition('@')[2] or 'local'}{parts.path}"
 
 
 def greeting(first: FirstStart, url: str, *, simulated: bool) -> str:

