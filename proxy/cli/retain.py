@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +36,7 @@ class Due:
     """What is past its retention."""
 
     cutoff: datetime
+    today: date
     jsonl_days: int
     months: list[Partition]
     strays: int
@@ -122,11 +123,12 @@ def _agreed(count: int) -> bool:
 
 
 async def _due(pool: Pool, settings: Settings, records_days: int, jsonl_days: int) -> Due:
-    now = datetime.now(UTC)
+    now = await partitions.not_ahead(pool, datetime.now(UTC))
     cutoff = now - timedelta(days=records_days)
     oldest_day = (now.date() - timedelta(days=jsonl_days)).isoformat()
     return Due(
         cutoff=cutoff,
+        today=now.date(),
         jsonl_days=jsonl_days,
         months=await partitions.expired(pool, cutoff),
         strays=await partitions.count_strays(pool, cutoff),
@@ -149,5 +151,5 @@ async def _remove(pool: Pool, settings: Settings, due: Due) -> None:
         if due.strays:
             await partitions.delete_strays(pool, due.cutoff)
             shown.advance(task)
-        pruned = DailyLog(settings.data_dir).prune(datetime.now(UTC).date(), due.jsonl_days)
+        pruned = DailyLog(settings.data_dir).prune(due.today, due.jsonl_days)
         shown.advance(task, len(pruned))

@@ -213,8 +213,7 @@ class Handler:
             exchange.upstream = self._upstreams.named(exchange.owner.upstream)
         need = self._ledger.need(exchange)
         try:
-            now = exchange.request.started_us / 1e6
-            exchange.reservation = self._quotas.admit(exchange.caller, exchange.call, need, now)
+            exchange.reservation = self._quotas.admit(exchange.caller, exchange.call, need)
         except NeedsShare:
             return False
         self._ledger.open(exchange, need)
@@ -233,10 +232,7 @@ class Handler:
                 self._owners.check(exchange)
             if not self._admit(exchange):
                 need = self._ledger.need(exchange)
-                now = request.started_us / 1e6
-                exchange.reservation = await self._quotas.ask(
-                    exchange.caller or caller, exchange.call, need, now
-                )
+                exchange.reservation = await self._quotas.ask(exchange.caller or caller, exchange.call, need)
                 self._ledger.open(exchange, need)
             if self._ledger.write_through:
                 await self._ledger.secured(exchange)

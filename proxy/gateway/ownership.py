@@ -225,7 +225,6 @@ class Makers:
             call,
             tokens=usage.input_tokens + usage.output_tokens,
             cost_nanousd=cost_nanousd,
-            now=exchange.request.started_us / 1e6,
         )
 
 

@@ -64,8 +64,9 @@ class Clerk:
         decide: Decide,
     ) -> None:
         self.link = Link(pool, metrics)
-        self.offset = 0.0
-        """Postgres' clock minus this machine's, seconds."""
+        self.offset = wall() - clock()
+        """Postgres' clock minus the own monotonic one, seconds: a wall clock that jumps opens no window. This machine's wall
+        clock stands in until Postgres was heard."""
         self.down = False
         """The last round trip failed."""
         self.room = WaitingRoom(self.wake)
@@ -76,7 +77,6 @@ class Clerk:
         self._worker = worker
         self._ttl_s = share_ttl_s
         self._clock = clock
-        self._wall = wall
         self._decide = decide
         self._answers: set[WindowKey] = set()
         self._wake = asyncio.Event()
@@ -160,7 +160,7 @@ class Clerk:
         """Renew the lease, look again at what is in use, give back what is not, forget what is over."""
         self._tick_at = self._clock() + self._ttl_s / TICKS_PER_TTL
         await self._renew()
-        at = self._wall() + self.offset
+        at = self._clock() + self.offset
         keys = self._shares.to_look_at()
         for first in range(0, len(keys), LOOK_MAX):
             await self._look(keys[first : first + LOOK_MAX])
@@ -179,7 +179,7 @@ class Clerk:
 
     async def _renew(self) -> None:
         """Make the lease last, or take one. Sets the deadline and the clock offset."""
-        sent, wall = self._clock(), self._wall()
+        sent = self._clock()
         lease = self._shares.lease
         renewed = None
         if lease:
@@ -192,13 +192,13 @@ class Clerk:
                 )
                 self._shares.lose()
         if renewed is None:
-            sent, wall = self._clock(), self._wall()
+            sent = self._clock()
             renewed = await self.link.trip(
                 lambda connection: quotas_live.take_lease(connection, self._worker, self._ttl_s)
             )
             self._shares.lease = renewed.id
         self._shares.deadline = sent + self._ttl_s * DEADLINE_PART
-        self._set_offset(renewed.at - (wall + self._wall()) / 2)
+        self._set_offset(renewed.at - (sent + self._clock()) / 2)
         if self.down:
             log.info("quotas: Postgres is back")
         self.down = False
@@ -298,7 +298,7 @@ class Clerk:
             self._shares.grant(share, grant)
 
     def _at(self) -> float:
-        return self._wall() + self.offset
+        return self._clock() + self.offset
 
     def _admit(self, waiter: Waiter) -> bool:
         """Try from memory. True: the waiter has its answer, or is gone."""

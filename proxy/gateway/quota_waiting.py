@@ -19,8 +19,6 @@ class Waiter:
 
     bindings: tuple[Binding, ...]
     need: Need
-    now: float
-    """Unix seconds of this machine when it came."""
     future: asyncio.Future[Reservation]
     recalled: bool = False
     """Idle shares were called back for it; the next answer is the last."""

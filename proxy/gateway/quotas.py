@@ -88,7 +88,6 @@ class Quotas:
             decide=self._without_database,
         )
         self._clock = clock
-        self._wall = wall
         self._database_down = database_down
         self._unknown_price = unknown_price
         self._end_user_quotas = end_user_quotas
@@ -121,8 +120,8 @@ class Quotas:
 
     # -- the hot path
 
-    def admit(self, caller: Caller, call: Call, need: Need, now: float) -> Reservation:
-        """Admit one call from memory. `now`: Unix seconds of this machine.
+    def admit(self, caller: Caller, call: Call, need: Need) -> Reservation:
+        """Admit one call from memory.
 
         Raises Refusal, or NeedsShare when memory can't decide. The reservation must be settled or released, once.
         """
@@ -136,8 +135,9 @@ class Quotas:
             return UNBOUND
         if not need.tokens or not need.cost_nanousd:
             need = self._at_least(bindings, call, need)
-        at = now + self.clerk.offset
-        reservation = self.shares.reserve(bindings, need, at, self._clock())
+        clock = self._clock()
+        at = clock + self.clerk.offset
+        reservation = self.shares.reserve(bindings, need, at, clock)
         if reservation is None:
             return self._at_the_edge(bindings, need, at)
         if self.shares.thirsty:
@@ -164,10 +164,10 @@ class Quotas:
         self.settle(reservation, tokens=0, cost_nanousd=0, counted=False)
 
     def charge(
-        self, caller: Caller, call: Call, *, tokens: int, cost_nanousd: int | None, now: float
+        self, caller: Caller, call: Call, *, tokens: int, cost_nanousd: int | None
     ) -> tuple[Charge, ...]:
         """What use settles that nobody reserved: background work, when it shows what it used. It is no request."""
-        at = now + self.clerk.offset
+        at = self._clock() + self.clerk.offset
         holds = [
             (binding, binding.share if at < binding.share.until else self.shares.turn(binding, at), 0)
             for binding in self.rules_of(caller).bindings(call)
@@ -178,11 +178,11 @@ class Quotas:
 
     # -- the edge
 
-    async def ask(self, caller: Caller, call: Call, need: Need, now: float) -> Reservation:
+    async def ask(self, caller: Caller, call: Call, need: Need) -> Reservation:
         """Admit one call with Postgres' help: at most two round trips and one bounded wait. Raises Refusal."""
         bindings = self.rules_of(caller).bindings(call)
         need = self._at_least(bindings, call, need)
-        waiter = Waiter(bindings, need, now, asyncio.get_running_loop().create_future())
+        waiter = Waiter(bindings, need, asyncio.get_running_loop().create_future())
         self.clerk.room.add(waiter)
         try:
             return await waiter.future
@@ -281,7 +281,7 @@ class Quotas:
             lines = _LINES[unit] % (b"%d" % share.limit, b"%d" % left)
         if share.ends == math.inf:
             return lines
-        return lines + _RESET[unit] % max(0, math.ceil(share.ends - self._wall() - self.clerk.offset))
+        return lines + _RESET[unit] % max(0, math.ceil(share.ends - self._clock() - self.clerk.offset))
 
 
 def _decimal_usd(nanousd: int) -> bytes:

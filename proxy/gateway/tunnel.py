@@ -72,9 +72,8 @@ class Tunnel:
         if caller is None or exchange.reservation is not None:
             return
         need = self._ledger.need(exchange)
-        now = self._ledger.now_us() / 1e6
         try:
-            exchange.reservation = self._quotas.admit(caller, exchange.call, need, now)
+            exchange.reservation = self._quotas.admit(caller, exchange.call, need)
         except NeedsShare:
             self._keep_task(asyncio.get_running_loop().create_task(self._ask()))
         except Refusal as refusal:
@@ -85,9 +84,7 @@ class Tunnel:
         assert exchange.caller is not None
         need = self._ledger.need(exchange)
         try:
-            reservation = await self._quotas.ask(
-                exchange.caller, exchange.call, need, self._ledger.now_us() / 1e6
-            )
+            reservation = await self._quotas.ask(exchange.caller, exchange.call, need)
         except Refusal as refusal:
             self._refusal = refusal
             if self._tap.between_frames and not exchange.ended:

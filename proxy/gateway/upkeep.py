@@ -55,7 +55,7 @@ class Upkeep:
 
     async def run_once(self) -> None:
         """Everything that is due. Raises what Postgres raises."""
-        now = self._now()
+        now = await partitions.not_ahead(self._pool, self._now())
         cutoff = now - timedelta(days=self._settings.retention_records_days)
         made = await partitions.make_ahead(self._pool, now, cutoff)
         if made:

@@ -28,6 +28,12 @@ class Partition:
     """Indexes included."""
 
 
+async def not_ahead(pool: Pool, now: datetime) -> datetime:
+    """`now`, or Postgres' time where that is earlier: a clock that jumped ahead must make nothing look old."""
+    found: datetime = await pool.fetchval(statements("partitions")["not_ahead"], now)
+    return found
+
+
 async def make_ahead(pool: Pool, now: datetime, oldest: datetime) -> list[datetime]:
     """Make the partitions of this month and the MONTHS_AHEAD next, and of months with records in the default one.
 

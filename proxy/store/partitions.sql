@@ -1,5 +1,8 @@
 -- Monthly partitions of usage_records: made ahead, and dropped when their time is over.
 
+-- name: not_ahead
+select least($1::timestamptz, now());
+
 -- name: strays
 -- Months that have records in the default partition, from $1 to before $2, which should have partitions of their own.
 select distinct date_trunc('month', started_at, 'UTC') as month

@@ -71,12 +71,12 @@ def measure(quotas: tuple[Quota, ...]) -> tuple[float, float, float]:
     live = holding(caller, now)
 
     def admit_and_settle() -> None:
-        reservation = live.admit(caller, CALL, NEED, now)
+        reservation = live.admit(caller, CALL, NEED)
         live.settle(reservation, tokens=600, cost_nanousd=900_000, counted=True)
 
-    kept = live.admit(caller, CALL, NEED, now)
+    kept = live.admit(caller, CALL, NEED)
     return (
-        best_us(lambda: live.admit(caller, CALL, NEED, now)),
+        best_us(lambda: live.admit(caller, CALL, NEED)),
         best_us(admit_and_settle),
         best_us(lambda: live.header_lines(caller, kept)),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -62,11 +61,10 @@ class Worker:
     killed: bool = False
 
     async def admit(self, caller: Caller, need: Need, what: Call = CALL) -> Reservation:
-        now = time.time()
         try:
-            return self.quotas.admit(caller, what, need, now)
+            return self.quotas.admit(caller, what, need)
         except NeedsShare:
-            return await self.quotas.ask(caller, what, need, now)
+            return await self.quotas.ask(caller, what, need)
 
     def end(self, reservation: Reservation, tokens: int = 0, cost: int = 0, *, counted: bool = True) -> None:
         self.spooled.append(

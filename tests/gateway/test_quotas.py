@@ -194,7 +194,7 @@ async def test_away_from_the_edge_no_request_asks_postgres(database_url, pool):
         at.end(await at.admit(caller, Need(1, 1_000, 0)), tokens=500)
         before = at.quotas.clerk.link.round_trips
         for _ in range(5_000):
-            at.end(at.quotas.admit(caller, CALL, Need(1, 1_000, 0), time.time()), tokens=500)
+            at.end(at.quotas.admit(caller, CALL, Need(1, 1_000, 0)), tokens=500)
 
         assert at.quotas.clerk.link.round_trips == before
 
@@ -221,7 +221,7 @@ async def test_a_spent_quota_is_refused_from_memory_for_a_while(database_url, po
 
         for _ in range(100):
             with pytest.raises(Refusal):
-                at.quotas.admit(caller, CALL, ONE, time.time())
+                at.quotas.admit(caller, CALL, ONE)
 
         assert at.quotas.clerk.link.round_trips == before
 
@@ -388,7 +388,7 @@ async def test_without_postgres_a_worker_still_refuses_what_it_counted_itself():
     with pytest.raises(Refusal) as refused:
         for _ in range(10):
             quotas.settle(
-                quotas.admit(caller, CALL, ONE, time.time()), tokens=0, cost_nanousd=0, counted=True
+                quotas.admit(caller, CALL, ONE), tokens=0, cost_nanousd=0, counted=True
             )
             passed += 1
     await quotas.stop()
@@ -403,11 +403,11 @@ async def test_shares_are_not_used_after_the_own_deadline(database_url, pool):
     async with worker(database_url, clock=lambda: clock[0]) as at:
         at.end(await at.admit(caller, ONE))
         clock[0] += 26.0
-        assert not at.quotas.admit(caller, CALL, ONE, time.time()).uncovered
+        assert not at.quotas.admit(caller, CALL, ONE).uncovered
         clock[0] += 1.1
 
         with pytest.raises(NeedsShare):
-            at.quotas.admit(caller, CALL, ONE, time.time())
+            at.quotas.admit(caller, CALL, ONE)
 
 
 # -- what a caller sees
@@ -455,7 +455,7 @@ async def test_a_refusal_names_the_quota_and_when_it_resets(database_url, pool):
 async def test_a_caller_without_quotas_holds_nothing():
     quotas = Quotas(None)
 
-    assert quotas.admit(caller_with(), CALL, Need(1, 10**9, None), 0.0) is UNBOUND
+    assert quotas.admit(caller_with(), CALL, Need(1, 10**9, None)) is UNBOUND
     assert quotas.settle(UNBOUND, tokens=5, cost_nanousd=None, counted=True) == ()
     assert quotas.header_lines(caller_with(), UNBOUND) == b""
 

@@ -39,6 +39,18 @@ async def test_partitions_are_made_ahead_and_what_is_too_old_goes(pool: asyncpg.
     assert await pool.fetchval("select count(*) from usage_records") == 0
 
 
+async def test_a_clock_that_is_ahead_makes_nothing_look_old(pool: asyncpg.Pool, tmp_path: Path) -> None:
+    today = dt.datetime.now(dt.UTC)
+    await records.store(pool, [encode_record(make_record(1, started_at_us=int(today.timestamp() * 1e6)))])
+    (tmp_path / f"token_usage_{today:%Y-%m-%d}.jsonl").touch()
+    upkeep = Upkeep(pool, settings(tmp_path), now=lambda: today + dt.timedelta(days=4_000))
+    await upkeep.run_once()
+    assert await pool.fetchval("select count(*) from usage_records") == 1
+    assert await pool.fetchval("select count(*) from usage_daily") == 0
+    assert (await partitions.all_of(pool))[0].starts.date() == today.date().replace(day=1)
+    assert len(list(tmp_path.glob("token_usage_*"))) == 1
+
+
 async def test_it_begins_at_once_and_ends_when_told(pool: asyncpg.Pool, tmp_path: Path) -> None:
     upkeep = Upkeep(pool, settings(tmp_path), now=lambda: NOW)
     upkeep.start()
