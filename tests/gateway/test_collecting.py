@@ -15,6 +15,7 @@ from tests import openai_answers, wire
 from tests.fake_upstream import answer
 from tests.gateway.between import Between
 from tests.proxy_process import Person
+from tests.signals import Signal
 
 STREAMED = b'{"model":"gpt-4o-mini","messages":[],"stream":true}'
 MODEL_FORM = b"\r\n".join(
@@ -143,27 +144,24 @@ async def test_a_form_is_read_while_it_is_streamed_on(
 async def test_an_answer_that_comes_before_the_whole_form_still_is_of_its_model(
     between: Between, person: Person
 ) -> None:
-    refused = (
-        b'{"error":{"message":"Too large.","type":"invalid_request_error","param":null,"code":"too_large"}}'
-    )
-    early = wire.head(
-        b"HTTP/1.1 413 No", b"Content-Type: application/json", b"Content-Length: %d" % len(refused)
-    )
-    between.upstream.script(answer(early, early=True))
+    refused = b'{"error":{"message":"No.","type":"invalid_request_error","param":null,"code":"too_large"}}'
+    lines = (b"Content-Type: application/json", b"Content-Length: %d" % len(refused))
+    uploaded = Signal("the whole form")
+    between.upstream.script(answer(wire.head(b"HTTP/1.1 413 No", *lines), uploaded, refused, early=True))
+    framing = b"Content-Length: %d" % len(MODEL_FORM)
     async with between.client() as client:
-        await client.send(
-            head(person.key, b"/v1/audio/transcriptions", FORM, b"Content-Length: %d" % len(MODEL_FORM))
-        )
-        await client.answer_head(b"POST")
+        await client.send(head(person.key, b"/v1/audio/transcriptions", FORM, framing))
+        request = await between.upstream.arrival()
+        between.upstream.on_body(request, len(MODEL_FORM), uploaded)
         await client.send(MODEL_FORM)
-        between.upstream.drop_unfinished()
-        await client.ended()
+        reply = await client.answer(b"POST")
 
+    assert bytes(reply.body) == refused
     record = await record_of(between, person)
-    assert (record["requested_model"], record["status"], record["outcome"]) == (
+    assert (record["requested_model"], record["status"], record["error_code"]) == (
         "whisper-1",
         413,
-        "upstream_cut",
+        "too_large",
     )
 
 
