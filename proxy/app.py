@@ -294,6 +294,7 @@ class Application:
             self._prices_changed.set()
         elif payload == ERASURES_TABLE:
             self._upkeep.hurry()
+            self._recorder.rest_soon()
 
     def _keys_changed(self) -> None:
         """The keyring has read what changed: what service keys were told about others may be out of date."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Coroutine
@@ -181,6 +182,11 @@ class Recorder:
         self._waiters.append((self.recorded, waiter))
         self._hurry.set()
         await waiter
+
+    def rest_soon(self) -> None:
+        """Let what is stored leave the disk at the next chance, not in REST_S: a user was erased."""
+        self._rotated_at = -math.inf
+        self._hurry.set()
 
     @property
     def queue(self) -> int:

@@ -151,6 +151,9 @@ class WriteThrough:
         self._hurry.set()
         await waiter
 
+    def rest_soon(self) -> None:
+        """Nothing lies on a disk here."""
+
     @property
     def queue(self) -> int:
         """Records that are not in Postgres yet."""
