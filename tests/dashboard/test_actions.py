@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jwt
-import pytest
 from playwright.sync_api import expect
 
 from tests.dashboard.conftest import Dashboard
@@ -414,14 +413,43 @@ def test_a_session_that_is_over_asks_to_sign_in_again(open_page):
     dashboard.noted(*[401] * len(dashboard.complaints))
 
 
-@pytest.mark.parametrize("currency", ["EUR"])
-def test_amounts_are_shown_in_another_currency(dashboard, currency):
+def test_amounts_are_shown_in_another_currency_where_the_api_gives_them(open_page):
+    dashboard = open_page()
+
+    def with_euros(value):
+        if isinstance(value, list):
+            return [with_euros(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        more = {
+            name.replace("_usd", "_eur"): str(float(amount) / 2)
+            for name, amount in value.items()
+            if name.endswith("cost_usd") and amount is not None
+        }
+        return {name: with_euros(each) for name, each in value.items()} | more
+
+    def answered(route):
+        route.fulfill(json=with_euros(route.fetch().json()))
+
+    dashboard.page.route("**/admin/stats/b*", answered)
     page = dashboard.visit()
     sums = dashboard.api(f"/admin/stats/overview?{TZ}")["sums"]
-    page.get_by_label("Currency").select_option(currency)
+    page.get_by_label("Currency").select_option("EUR")
 
     dashboard.settled()
 
     expect(page).to_have_url(re.compile("currency=EUR"))
-    euros = float(sums["cost_usd"]) * 0.9
-    expect(page.locator(".tile", has_text="Cost").locator(".value").first).to_have_text(f"€{euros:,.2f}")
+    shown = page.locator(".tile", has_text="Cost").locator(".value").first
+    expect(shown).to_have_text(f"€{float(sums['cost_usd']) / 2:,.2f}")
+    expect(page.locator("canvas").first).to_have_attribute("aria-label", re.compile("€"))
+    page.get_by_label("Currency").select_option("USD")
+    expect(shown).to_have_text(f"${float(sums['cost_usd']):,.2f}")
+    dashboard.settled()
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_no_currency_is_offered_that_the_amounts_are_not_in(dashboard):
+    page = dashboard.visit("?currency=GBP")
+
+    expect(page.locator(".tile", has_text="Cost").locator(".value").first).to_have_text(re.compile(r"^\$"))
+    expect(page.get_by_label("Currency").locator("option", has_text="GBP")).to_have_count(0)

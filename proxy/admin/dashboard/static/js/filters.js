@@ -64,9 +64,9 @@ function askRange(query, standard) {
   );
 }
 
-/** The currency as a select; nothing when dollars are all there is. */
-export function currencyPicker() {
-  const codes = session().currencies;
+/** The currency as a select; nothing when the amounts of `row` are in dollars only. */
+export function currencyPicker(row) {
+  const codes = format.currenciesOf(row, session().currencies);
   if (!codes.length) return null;
   const node = h(
     "select",

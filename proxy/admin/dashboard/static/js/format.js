@@ -44,15 +44,16 @@ export const perSecond = (value) => (value === null || value === undefined ? DAS
 
 /** The currency that amounts are shown in. */
 export const shownCurrency = () => currency;
+/** The currencies other than dollars that `row` gives its amounts in, of `codes`. */
+export const currenciesOf = (row, codes) => codes.filter((code) => row?.[`cost_${code.toLowerCase()}`] !== undefined);
 export function showIn(code) {
   currency = code;
 }
 
 /** The amount that `row` names `name` (without _usd), in the shown currency if the API gave it, else in dollars. */
 export function amount(row, name = "cost") {
-  const own = row?.[`${name}_${currency.toLowerCase()}`] ?? row?.[`${name}_in`]?.[currency];
-  if (currency !== "USD" && own !== undefined) return [own, currency];
-  return [row?.[`${name}_usd`], "USD"];
+  const own = row?.[`${name}_${currency.toLowerCase()}`];
+  return currency === "USD" || own === undefined ? [row?.[`${name}_usd`], "USD"] : [own, currency];
 }
 
 const LEAST = 0.00001;

@@ -79,7 +79,7 @@ export function monthsCard(months) {
         keys: months.map((row) => row.key),
         name: format.period,
         low: true,
-        value: (value) => format.money(value, format.shownCurrency()),
+        value: (value) => format.money(value, format.amount(months[0])[1]),
         series: [{ label: "Cost", values: months.map((row) => Number(format.amount(row)[0])) }],
       })
     : h("p", { class: "muted" }, "No usage yet.");

@@ -13,11 +13,9 @@ const COLUMNS = { tokens: "total_tokens", requests: "requests" };
 /** A row's number of a metric. */
 export const measure = (metric, row) => (metric === "cost" ? Number(format.amount(row)[0] ?? 0) : row[COLUMNS[metric]]);
 
-/** A metric's number as text, and for an axis. */
-export const shown = (metric, value) =>
-  metric === "cost" ? format.money(value, format.shownCurrency()) : format.number(Math.round(value));
-const onAxis = (metric, value) =>
-  metric === "cost" ? format.money(value, format.shownCurrency()) : format.compact(value);
+const shown = (metric, value, code) =>
+  metric === "cost" ? format.money(value, code) : format.number(Math.round(value));
+const onAxis = (metric, value, code) => (metric === "cost" ? format.money(value, code) : format.compact(value));
 
 /**
  * Load a chart: `by` a dimension, whose seven largest values are stacked and the rest is "Other"; without it the sum.
@@ -39,13 +37,14 @@ export async function usageOverTime({
     by && !filters[by] ? source({ ...asked, group_by: by, sort: metric, limit: SHOWN + 1 }) : null,
   ]);
   const { keys, axis } = totals;
+  const code = format.amount(totals.rows.values().next().value)[1];
   const all = keys.map((key) => totals.rows.get(key) ?? 0).map((row) => (row ? measure(metric, row) : 0));
   const options = {
     label,
     keys,
     name: format.period,
-    value: (value) => shown(metric, value),
-    axis: (value) => onAxis(metric, value),
+    value: (value) => shown(metric, value, code),
+    axis: (value) => onAxis(metric, value, code),
     low,
   };
   // A comma separates values in the API's filters; what holds one, and what has no name, is among the others.

@@ -76,7 +76,7 @@ function page({ dimension, title, about, none, filterable }) {
     return {
       title,
       node: [
-        head(title, { about, tools: [currencyPicker(), rangePicker(query)] }),
+        head(title, { about, tools: [currencyPicker(found.data[0]), rangePicker(query)] }),
         filterBar(query, filterable),
         h(
           "div",

@@ -113,7 +113,7 @@ export async function groups({ query, signal, again }) {
     node: [
       head("Groups", {
         about: "Teams, schools or tenants of users",
-        tools: [currencyPicker(), rangePicker(query), create],
+        tools: [currencyPicker(used.data[0]), rangePicker(query), create],
       }),
       h("div", { class: "filters" }, searchBox(search, "Search groups")),
       card(
@@ -157,7 +157,7 @@ export async function group({ params, query, signal, again }) {
           !what.active && [" ", h("span", { class: "tag warn" }, "deactivated")],
         ],
         tools: [
-          currencyPicker(),
+          currencyPicker(seen.sums),
           rangePicker(query),
           download("Export", `/admin/export/records${api.queryOf({ ...period, group: what.id })}`),
           mayWrite() &&

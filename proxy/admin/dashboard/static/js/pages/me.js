@@ -27,7 +27,7 @@ export async function myUsage({ query, signal }) {
     node: [
       head("My usage", {
         about: [me.user.name, me.user.group_name].filter(Boolean).join(" · "),
-        tools: [currencyPicker(), rangePicker(query)],
+        tools: [currencyPicker(sums), rangePicker(query)],
       }),
       h(
         "div",
@@ -86,7 +86,7 @@ export async function myRequests({ query, signal }) {
   return {
     title: "My requests",
     node: [
-      head("My requests", { tools: [currencyPicker(), rangePicker(query)] }),
+      head("My requests", { tools: [currencyPicker(page.data[0]), rangePicker(query)] }),
       filterBar(query, ["model", "operation", "endpoint", "status", "end_user"]),
       card("History", history(page, query, { who: false }), { flush: true }),
     ],

@@ -118,7 +118,7 @@ export async function models({ query, signal }) {
     node: [
       head("Models", {
         about: "Large numbers are medians; p95 is the time that 95 of 100 requests did not exceed",
-        tools: [currencyPicker(), rangePicker(query)],
+        tools: [currencyPicker(data[0]?.sums), rangePicker(query)],
       }),
       filterBar(query, ["model", "user", "group", "operation", "endpoint", "provider", "key"]),
       h(

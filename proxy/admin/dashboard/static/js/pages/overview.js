@@ -41,7 +41,7 @@ export async function overview({ query, signal }) {
   const seen = api.sound(data.overview);
   const filtered = Object.keys(filters).length > 0;
   const node = [
-    head("Overview", { tools: [currencyPicker(), rangePicker(query)] }),
+    head("Overview", { tools: [currencyPicker(seen.sums), rangePicker(query)] }),
     filterBar(query, FILTERABLE, { names: namesIn(data) }),
   ];
   if (!seen.sums.requests && !api.sound(data.ever).overall.requests)

@@ -27,58 +27,43 @@ const FILTERABLE = [
 export async function requests({ query, signal }) {
   const period = periodOf(query);
   const filters = filtersOf(query);
-  const failed = query.get("failed") ? true : null;
-  const live = query.get("view") === "live";
-  const node = [
-    head("Requests", {
-      tools: [
-        currencyPicker(),
-        rangePicker(query),
-        download("CSV", `/admin/export/records${api.queryOf({ ...period, ...filters })}`),
-        download("JSON lines", `/admin/export/records${api.queryOf({ ...period, ...filters, format: "jsonl" })}`),
-      ],
-    }),
-    h(
-      "div",
-      { class: "filters" },
-      segments(
-        "View",
-        { all: "All", failed: "Failed", live: "Live" },
-        live ? "live" : failed ? "failed" : "all",
-        (value) =>
-          dispatchEvent(
-            new CustomEvent("follow", {
-              detail: here({
-                view: value === "live" ? "live" : null,
-                failed: value === "failed" ? "1" : null,
-                cursor: null,
-              }),
-            }),
-          ),
-      ),
-    ),
-    filterBar(query, FILTERABLE),
-  ];
-  if (live) {
-    const { data } = await api.get("/admin/records", { ...filters, limit: LIVE }, signal);
-    const tail = liveTail({ first: data, filters, signal, shown: LIVE });
-    const tools = h("div", { class: "actions" });
-    put(tools, tail.tools);
-    node.push(card("Live requests", tail.node, { tools: [tools], flush: true }));
-    return { title: "Requests", node };
-  }
-  const page = await api.get(
-    "/admin/records",
-    { ...period, ...filters, failed, cursor: query.get("cursor"), limit: LIMIT },
-    signal,
-  );
-  node.push(
-    card("History", history(page, query), {
-      flush: true,
-      about: "Newest first; the time of a request opens all of its fields",
-    }),
-  );
-  return { title: "Requests", node };
+  const view = query.get("view") === "live" ? "live" : query.get("failed") ? "failed" : "all";
+  const asked =
+    view === "live"
+      ? { ...filters, limit: LIVE }
+      : { ...period, ...filters, failed: view === "failed" || null, cursor: query.get("cursor"), limit: LIMIT };
+  const page = await api.get("/admin/records", asked, signal);
+  const choose = (value) => {
+    const set = { view: value === "live" ? value : null, failed: value === "failed" ? "1" : null, cursor: null };
+    dispatchEvent(new CustomEvent("follow", { detail: here(set) }));
+  };
+  const exported = (format) => `/admin/export/records${api.queryOf({ ...period, ...filters, format })}`;
+  return {
+    title: "Requests",
+    node: [
+      head("Requests", {
+        tools: [
+          currencyPicker(page.data[0]),
+          rangePicker(query),
+          download("CSV", exported(null)),
+          download("JSON lines", exported("jsonl")),
+        ],
+      }),
+      h("div", { class: "filters" }, segments("View", { all: "All", failed: "Failed", live: "Live" }, view, choose)),
+      filterBar(query, FILTERABLE),
+      view === "live"
+        ? liveCard(page.data, filters, signal)
+        : card("History", history(page, query), {
+            flush: true,
+            about: "Newest first; the time of a request opens all of its fields",
+          }),
+    ],
+  };
+}
+
+function liveCard(first, filters, signal) {
+  const tail = liveTail({ first, filters, signal, shown: LIVE });
+  return card("Live requests", tail.node, { tools: [put(h("div", { class: "actions" }), tail.tools)], flush: true });
 }
 
 /** A page of history with the way on. */

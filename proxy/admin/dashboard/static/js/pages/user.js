@@ -29,7 +29,7 @@ export async function user({ params, query, signal, again }) {
         crumb: { path: "/users", label: "Users" },
         about: [who.email, !who.active && [" ", h("span", { class: "tag warn" }, "deactivated")]],
         tools: [
-          currencyPicker(),
+          currencyPicker(seen.sums),
           rangePicker(query),
           download("Export", `/admin/export/records${api.queryOf({ ...period, user: who.id })}`),
           mayWrite() && [

@@ -35,7 +35,7 @@ export async function users({ query, signal, again }) {
     node: [
       head("Users", {
         tools: [
-          currencyPicker(),
+          currencyPicker(found.data[0]),
           rangePicker(query),
           download("Export", `/admin/export/users${api.queryOf({ ...period, ...filters })}`),
           mayWrite() && newUser(again),
