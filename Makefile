@@ -8,9 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST ?= $(BIN)/python -m pytest -n auto
 SERVE ?=
 CHAOS_ROUNDS ?= 20
+RECORDS ?= 10000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench chaos soak wheel clean
+.PHONY: help run test lint format bench years chaos soak wheel clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ format: $(VENV)/.installed-dev ## Format the code
 
 bench: $(VENV)/.installed-dev ## Measure CPU per request and chunk, latency and throughput
 	$(BIN)/python -m tests.benchmarks.run
+
+years: $(VENV)/.installed-dev ## Measure ten million records: ingest, size, every report
+	$(BIN)/python -m tests.benchmarks.ten_million --records $(RECORDS)
 
 chaos: $(VENV)/.installed-dev ## Kill and cut at random, longer than make test does
 	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/python -m pytest -m chaos
