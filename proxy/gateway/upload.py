@@ -36,7 +36,7 @@ class Upload:
             self._held.append(chunk(body) if chunked else body)
             self._held_bytes = len(body)
         if chunked and not streaming:
-            self._held.append(LAST_CHUNK)
+            self._held.append(self._last_chunk())
 
     def send_on(self, connection: UpstreamConnection, listener: Listener) -> None:
         """Send what there is, and from now on what comes."""
@@ -59,14 +59,15 @@ class Upload:
 
     def end(self) -> None:
         """The body is complete, its trailers included."""
-        last = b""
-        if self._chunked:
-            lines = b"".join(b"%b: %b\r\n" % pair for pair in self._request.trailers)
-            last = b"0\r\n" + lines + b"\r\n"
+        last = self._last_chunk() if self._chunked else b""
         if self._connection is not None:
             self._connection.send(last, last=True)
         elif last:
             self._held.append(last)
+
+    def _last_chunk(self) -> bytes:
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in self._request.trailers)
+        return b"0\r\n" + lines + b"\r\n" if lines else LAST_CHUNK
 
     def let_go(self) -> None:
         """The answer has begun: the request won't be sent again."""
