@@ -101,7 +101,6 @@ def read_call(
     """
     path, query = _split_target(target)
     endpoint, object_id = endpoints.match(method, path)
-    said = _labels(header)
     fields: Any = None
     text_bytes = media_tokens = 0
     if body:
@@ -116,30 +115,33 @@ def read_call(
         media_tokens = body_bytes // estimate.AUDIO_BYTES_PER_TOKEN
     get = fields.get if type(fields) is dict else _NOTHING.get
     options = get("stream_options")
-    return Call(
+    operation, tags, end_user, on_behalf_of, client_request_id = _labels(header)
+    # The rest is set one by one: a call with more than 15 keywords makes a dictionary of them first (docs/adr/0007).
+    call = Call(
         method=method,
         path=path,
         query=query,
         endpoint=endpoint,
+        tags=tags,
+        hints=_hints(get, endpoint.meter),
         model=_word(get("model")) or (_model_of_query(query) if query else None),
         stream=_true(get("stream")),
         wants_usage=type(options) is dict and options.get("include_usage") is True,
         output_ceiling_tokens=_ceiling(get, endpoint.meter),
-        input_estimate_tokens=estimate.input_upper_tokens(text_bytes, media_tokens),
-        input_text_bytes=text_bytes,
-        input_media_tokens=media_tokens,
-        service_tier=_word(get("service_tier")),
-        background=_true(get("background")),
-        stores=_said(get("store")),
-        object_id=object_id,
-        operation=said[0],
-        tags=said[1],
-        end_user=said[2] or _end_user(get),
-        on_behalf_of=said[3],
-        client_request_id=said[4],
-        body_bytes=body_bytes,
-        hints=_hints(get, endpoint.meter),
     )
+    call.input_estimate_tokens = estimate.input_upper_tokens(text_bytes, media_tokens)
+    call.input_text_bytes = text_bytes
+    call.input_media_tokens = media_tokens
+    call.service_tier = _word(get("service_tier"))
+    call.background = _true(get("background"))
+    call.stores = _said(get("store"))
+    call.object_id = object_id
+    call.operation = operation
+    call.end_user = end_user or _end_user(get)
+    call.on_behalf_of = on_behalf_of
+    call.client_request_id = client_request_id
+    call.body_bytes = body_bytes
+    return call
 
 
 def _labels(

@@ -7,7 +7,7 @@ unknown, and never silently zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm
@@ -66,6 +66,8 @@ class Price:
     divisor: int
     """Even, so that its half is whole too."""
     rates: Classes
+    dearest: tuple[tuple[int, int, int], ...]
+    """(input tokens, the dearest rates of input and of output that a request with more of them may pay), ascending from -1."""
     steps: tuple[tuple[int, Classes], ...] = ()
     """(input tokens, the rates of requests with more), ascending."""
     units: Mapping[str, int] = field(default_factory=dict)
@@ -97,12 +99,21 @@ def compile_price(price_id: str, card: RateCard, *, fees_only: bool = False, aud
         divisor=divisor,
         rates=whole[0],
         steps=tuple(zip(starts, whole[1:], strict=True)),
+        dearest=tuple(_dearest((-1, *starts), whole)),
         units={name: int(rate * divisor) for name, rate in units.items()},
         request=int(request * divisor),
         has_tokens="input_tokens" in card,
         fees_only=fees_only,
         audio_min_ms=audio_min_ms,
     )
+
+
+def _dearest(starts: Sequence[int], table: Sequence[Classes]) -> Iterator[tuple[int, int, int]]:
+    into = outof = 0
+    for above, rates in zip(starts, table, strict=True):
+        into = max(into, *rates[:_INPUT_CLASSES])
+        outof = max(outof, *rates[_INPUT_CLASSES:])
+        yield above, into, outof
 
 
 def _classes(card: RateCard, input_tokens: int) -> tuple[Fraction, ...]:
@@ -250,8 +261,11 @@ def ceiling_of(
     `units` are what the request itself says of its other units. Units without a rate, and tools that the model may
     call, can't be bounded and are left out.
     """
-    reached = [rates for above, rates in price.steps if input_tokens > above]
-    total = price.request + sum(count * price.units.get(name, 0) for name, count in units)
-    total += input_tokens * max(max(rates[:_INPUT_CLASSES]) for rates in (price.rates, *reached))
-    total += output_tokens * max(max(rates[_INPUT_CLASSES:]) for rates in (price.rates, *reached))
+    tokens = 0
+    for above, into, outof in price.dearest:
+        if input_tokens > above:
+            tokens = input_tokens * into + output_tokens * outof
+    total = price.request + tokens
+    for name, count in units:
+        total += count * price.units.get(name, 0)
     return -(-total // price.divisor)

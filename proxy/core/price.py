@@ -80,10 +80,10 @@ class PriceBook:
         A tool whose model nobody names (`tool:<kind>`) has the price that was set for it, else only its fees.
         """
         key = (provider, model or "", tier or DEFAULT_TIER)
-        if len(key[1]) > MODEL_CHARS_MAX or len(key[2]) > TIER_CHARS_MAX:
-            return None
         quote = self._quotes.get(key)
         if quote is None or not quote.starts <= at < quote.ends:
+            if len(key[1]) > MODEL_CHARS_MAX or len(key[2]) > TIER_CHARS_MAX:
+                return None
             quote = self._source(*key, at)
             if quote.price is None and key[1].startswith(TOOL_PREFIX):
                 quote = self._source(provider, "", key[2], at)
@@ -131,15 +131,16 @@ class PriceBook:
 
         The tier asked for may be served as the default one, so the dearer of both counts.
         """
-        prices = [self.price(provider, model, tier, at)]
-        if tier not in {None, DEFAULT_TIER}:
-            prices.append(self.price(provider, model, None, at))
-        bounds = [
-            ceiling_of(price, input_tokens, output_tokens, units)
-            for price in prices
-            if price is not None and not price.fees_only
-        ]
-        return max(bounds) if len(bounds) == len(prices) else None
+        price = self.price(provider, model, tier, at)
+        if price is None or price.fees_only:
+            return None
+        bound = ceiling_of(price, input_tokens, output_tokens, units)
+        if tier is None or tier == DEFAULT_TIER:
+            return bound
+        price = self.price(provider, model, None, at)
+        if price is None or price.fees_only:
+            return None
+        return max(bound, ceiling_of(price, input_tokens, output_tokens, units))
 
     def part_tier(self, provider: str, part: Part, tier: str | None, at: float) -> str | None:
         """The tier that a part goes by: the answer's own where the part's model is sold in it, else the default one."""

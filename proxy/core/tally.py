@@ -116,21 +116,26 @@ class Tally:
         """The value of what is known now."""
         if self._aside:
             self._count()
-        return Reading(
-            usage=tokens.with_units(self.usage, self.units),
+        reading = Reading(
+            usage=tokens.with_units(self.usage, self.units) if self.units else self.usage,
             model=self.model,
             service_tier=self.service_tier,
             finish_reason=self.finish_reason,
             object_id=self.object_id,
-            error_type=self.error_type,
-            error_code=self.error_code,
-            error_message=self.error_message,
-            parts=tuple(self.parts),
-            also=tuple(self.also.items()),
-            delivered_chars=self._text_chars,
-            delivered_bytes=self._text_bytes,
-            delivered_text="".join(self._text),
             estimated=self.estimated,
             unknown=self.unknown,
             complete=self.complete,
         )
+        if self.error_type or self.error_code or self.error_message:
+            reading.error_type = self.error_type
+            reading.error_code = self.error_code
+            reading.error_message = self.error_message
+        if self.parts:
+            reading.parts = tuple(self.parts)
+        if self.also:
+            reading.also = tuple(self.also.items())
+        if self._text_bytes:
+            reading.delivered_chars = self._text_chars
+            reading.delivered_bytes = self._text_bytes
+            reading.delivered_text = "".join(self._text)
+        return reading

@@ -39,7 +39,7 @@ class Collecting:
         """Whether to read it whole: the pass needs the model, the ceiling, the objects it names, the place to splice."""
         if not request.has_body or not (request.chunked or (request.length or 0) <= self.body_max):
             return False
-        return _matters(request, by_model=self._by_model or caller.knows_models)
+        return request.is_json or _matters(request, by_model=self._by_model or caller.knows_models)
 
     def check_unread(self, request: Request, caller: Caller) -> None:
         """Of a body that is too large to be read: whether a rule of the key needs it. Raises Refusal 413."""
@@ -54,13 +54,14 @@ class Collecting:
 
     def begin(self, front: Front, request: Request, caller: Caller) -> None:
         """Read the body from now on. Raises Refusal 503 when there is no room for it."""
-        if (request.length or 0) > self.max:
+        length = request.length or 0
+        if length and self._bytes + length > self._total_max:
             raise unavailable(
                 "overloaded", "Too many large requests are under way; try again.", OVERLOAD_RETRY_S, "bodies"
             )
         request.collecting = True
         self._callers[request] = caller
-        self._bytes += request.length or 0
+        self._bytes += length
         if request.expects_continue and not request.complete:
             front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

@@ -203,7 +203,7 @@ class Follower:
             started_us=started_us,
         )
         call = replace(
-            read_call(method="GET", target=target, header=request.field, body=None, body_bytes=0),
+            read_call(method="GET", target=target, header=request.fields.get, body=None, body_bytes=0),
             model=owner.model,
             operation=owner.operation,
             tags=owner.tags,

@@ -331,7 +331,7 @@ class Front(asyncio.Protocol):
         elif request is self.active and request.collecting:
             request.body.append(data)
             self.deadline = self._pass.now() + self._pass.body_timeout_s
-            if request.received > self._pass.body_max:
+            if request.length is None and request.received > self._pass.body_max:
                 self._pass.proceed(self, request)
         elif not self.closing:
             request.body.append(data)

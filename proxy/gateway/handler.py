@@ -95,7 +95,7 @@ class Handler:
     def begin(self, front: Front, request: Request) -> None:
         """A head was read. Raises nothing: a fault of ours is an answer of 500."""
         try:
-            if request.is_preflight:
+            if request.method == b"OPTIONS" and request.is_preflight:
                 self._preflight(front, request)
                 return
             caller = self._bearers.known(front, request)
@@ -170,7 +170,7 @@ class Handler:
             read_call(
                 method=request.method.decode("latin-1"),
                 target=request.target,
-                header=request.field,
+                header=request.fields.get,
                 body=body,
                 body_bytes=request.received if request.complete else request.length or request.received,
             ),
@@ -279,7 +279,7 @@ class Handler:
             upstream.prefix + request.target if upstream.prefix else request.target,
             request.headers,
             policy,
-            names=request.names,
+            names=request.names(),
             length=len(sent) if sent is not None and request.length is not None else None,
             chunked=chunked,
             identity=exchange.spliced or look is not None,
@@ -307,7 +307,7 @@ class Handler:
             front.answered(close=not request.keep_alive)
             return
         call = read_call(
-            method="OPTIONS", target=request.target, header=request.field, body=None, body_bytes=0
+            method="OPTIONS", target=request.target, header=request.fields.get, body=None, body_bytes=0
         )
         upstream = self._upstreams.default
         exchange = Exchange(self._new_id(request.started_us), None, call, request, upstream)

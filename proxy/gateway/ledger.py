@@ -110,19 +110,19 @@ class Ledger:
             key_id=caller.key_id,
             user_id=caller.user_id,
             group_id=caller.group_id,
-            provider=exchange.provider,
+            provider=exchange.upstream.provider,
             endpoint=call.endpoint.template,
             method=call.method,
             model=call.model,
-            operation=call.operation,
             tags=call.tags,
-            end_user=call.end_user,
-            streamed=call.stream,
-            input_tokens=input_tokens,
-            output_tokens=need.tokens - input_tokens,
-            cost_nanousd=need.cost_nanousd,
             charges=reservation.charges if reservation is not None else (),
         )
+        line.operation = call.operation
+        line.end_user = call.end_user
+        line.streamed = call.stream
+        line.input_tokens = input_tokens
+        line.output_tokens = need.tokens - input_tokens
+        line.cost_nanousd = need.cost_nanousd
         try:
             self._recorder.open(line)
         except Refusal:
@@ -262,36 +262,37 @@ class Ledger:
             started_at_us=started_us,
             key_id=caller.key_id,
             user_id=caller.user_id,
-            group_id=caller.group_id,
-            provider=exchange.provider,
+            provider=exchange.upstream.provider,
             endpoint=call.endpoint.template,
             method=call.method,
-            requested_model=call.model,
-            served_model=reading.model,
-            operation=call.operation,
             tags=call.tags,
-            end_user=call.end_user,
-            streamed=exchange.streamed,
-            status=exchange.client_status,
             outcome=outcome,
-            error_type=error_type,
-            error_code=error_code,
-            error_message=redact(error_message)[:MESSAGE_CHARS_MAX] if error_message else None,
-            finish_reason=reading.finish_reason,
-            service_tier=reading.service_tier or call.service_tier,
             usage=usage,
             usage_source=source,
             cost_nanousd=cost.nanousd,
             price_id=cost.price_id,
-            object_id=reading.object_id,
-            upstream_request_id=exchange.upstream_request_id,
-            client_request_id=call.client_request_id,
-            ttfb_ms=round((exchange.ttfb - request.started) * 1000) if exchange.ttfb and not child else None,
-            duration_ms=0 if child else round((now - request.started) * 1000),
-            bytes_in=0 if child else request.received,
-            bytes_out=0 if child else exchange.bytes_out,
             ownership=ownership,
         )
+        # A call with more than 15 keywords makes a dictionary of them first: docs/adr/0007.
+        record.group_id = caller.group_id
+        record.requested_model = call.model
+        record.served_model = reading.model
+        record.operation = call.operation
+        record.end_user = call.end_user
+        record.streamed = exchange.streamed
+        record.status = exchange.client_status
+        record.error_type, record.error_code = error_type, error_code
+        record.error_message = redact(error_message)[:MESSAGE_CHARS_MAX] if error_message else None
+        record.finish_reason = reading.finish_reason
+        record.service_tier = reading.service_tier or call.service_tier
+        record.object_id = reading.object_id
+        record.upstream_request_id = exchange.upstream_request_id
+        record.client_request_id = call.client_request_id
+        if not child:
+            if exchange.ttfb:
+                record.ttfb_ms = round((exchange.ttfb - request.started) * 1000)
+            record.duration_ms = round((now - request.started) * 1000)
+            record.bytes_in, record.bytes_out = request.received, exchange.bytes_out
         self._settle_and_keep(exchange, record, reading, child=child)
         count_exchange(self._metrics, exchange, record, now)
         log_exchange(log, record)
@@ -324,4 +325,4 @@ def _concerns_objects(call: Call) -> bool:
 
 
 def _price_list(exchange: Exchange) -> str:
-    return price_list_of(exchange.provider, exchange.call.endpoint.template)
+    return price_list_of(exchange.upstream.provider, exchange.call.endpoint.template)

@@ -264,7 +264,10 @@ class Quotas:
             best = tightest.get(unit)
             if best is None or share.outside + share.free < best.outside + best.free:
                 tightest[unit] = share
-        return b"".join([self._lines_of(unit, tightest[unit]) for unit in sorted(tightest)])
+        at, lines = self._clock() + self.clerk.offset, b""
+        for unit in sorted(tightest):
+            lines += _lines_of(unit, tightest[unit], at)
+        return lines
 
     def _known_shares(self, caller: Caller) -> list[tuple[int, Share]]:
         ids = {quota.id for quota in caller.quotas}
@@ -273,15 +276,18 @@ class Quotas:
             return []
         return [(UNIT_INDEX[share.quota.unit], share) for share in rules.shares() if share.key[0] in ids]
 
-    def _lines_of(self, unit: int, share: Share) -> bytes:
-        left = share.remaining
-        if unit == _COST:
-            lines = _LINES[unit] % (_limit_usd(share.limit), _decimal_usd(left))
-        else:
-            lines = _LINES[unit] % (b"%d" % share.limit, b"%d" % left)
-        if share.ends == math.inf:
-            return lines
-        return lines + _RESET[unit] % max(0, math.ceil(share.ends - self._clock() - self.clerk.offset))
+
+def _lines_of(unit: int, share: Share, at: float) -> bytes:
+    """The header lines of one unit. `at`: Postgres' clock."""
+    left = share.outside + share.free
+    left = max(left, 0)
+    if unit == _COST:
+        lines = _LINES[unit] % (_limit_usd(share.limit), _decimal_usd(left))
+    else:
+        lines = _LINES[unit] % (b"%d" % share.limit, b"%d" % left)
+    if share.ends == math.inf:
+        return lines
+    return lines + _RESET[unit] % max(0, math.ceil(share.ends - at))
 
 
 def _decimal_usd(nanousd: int) -> bytes:

@@ -109,7 +109,7 @@ class Recorder:
         """
         try:
             payload = encode_record(record)
-            below = [encode_record(part) for part in parts]
+            below = [encode_record(part) for part in parts] if parts else ()
         except Exception:
             log.exception("a record could not be written down", extra={"id": record.id})
             self._metrics.recorder_dropped.inc(("fault",))

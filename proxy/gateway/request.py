@@ -19,8 +19,10 @@ class Request:
         "complete",
         "expects_continue",
         "fields",
+        "has_body",
         "headers",
         "http_1_0",
+        "is_json",
         "keep_alive",
         "key_digest",
         "length",
@@ -64,6 +66,11 @@ class Request:
         self.length = int(length) if length is not None else None
         """Content-Length; llhttp has checked it."""
         self.chunked = b"transfer-encoding" in fields
+        self.has_body = self.chunked or bool(self.length)
+        """A body was announced."""
+        kind = fields.get(b"content-type", b"").lower()
+        self.is_json = kind.startswith(b"application/json") or b"+json" in kind
+        """The body says that it is JSON."""
         self.expects_continue = not http_1_0 and fields.get(b"expect", b"").lower() == b"100-continue"
         self.body: list[bytes] = []
         self.received = 0
@@ -76,17 +83,6 @@ class Request:
         self.key_digest: bytes | None = None
         """Of the key behind that secret."""
         self.trailers: list[tuple[bytes, bytes]] = []
-
-    @property
-    def has_body(self) -> bool:
-        """A body was announced."""
-        return self.chunked or bool(self.length)
-
-    @property
-    def is_json(self) -> bool:
-        """The body says that it is JSON."""
-        kind = self.fields.get(b"content-type", b"").lower()
-        return kind.startswith(b"application/json") or b"+json" in kind
 
     @property
     def is_form(self) -> bool:
@@ -107,14 +103,9 @@ class Request:
             and b"access-control-request-method" in self.fields
         )
 
-    @property
     def names(self) -> list[bytes] | None:
         """The names of all headers in lower case and in order; None when there are duplicates. Saves lowering them again."""
         return list(self.fields) if len(self.fields) == len(self.headers) else None
-
-    def field(self, name: bytes) -> bytes | None:
-        """The first value of a header, by its lower-case name."""
-        return self.fields.get(name)
 
     def token(self) -> bytes:
         """The client's credential, b"" when there is none."""

@@ -64,11 +64,6 @@ class PriceSource:
         )
 
     @property
-    def book(self) -> PriceBook:
-        """Every price that holds now. Take it anew for each exchange: a reload replaces it."""
-        return self._book
-
-    @property
     def sheet(self) -> Sheet:
         """What the book is compiled from, for people to read."""
         return self._sheet
@@ -113,7 +108,8 @@ class PriceSource:
         self._seen = (stored.local, stored.version)
         prices = [*self._configured, *stored.local]
         self._sheet = Sheet(self._catalogue, by_model(prices), self._uplift)
-        self._book = PriceBook(self._sheet.quote)
+        self.book = PriceBook(self._sheet.quote)
+        """Every price that holds now. Take it anew for each exchange: a reload replaces it."""
 
 
 def configured_prices(written: Sequence[Mapping[str, Any]]) -> tuple[LocalPrice, ...]:

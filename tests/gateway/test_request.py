@@ -38,7 +38,7 @@ def test_json_is_known_by_its_type(kind, is_json):
 
 
 def test_of_duplicates_the_first_counts():
-    assert request((b"X-A", b"1"), (b"x-a", b"2")).field(b"x-a") == b"1"
+    assert request((b"X-A", b"1"), (b"x-a", b"2")).fields[b"x-a"] == b"1"
 
 
 def test_a_body_is_announced_by_length_or_chunks():
