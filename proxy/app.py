@@ -40,6 +40,7 @@ from proxy.gateway.ownership import Makers
 from proxy.gateway.quotas import CHANNEL as QUOTA_CHANNEL
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
+from proxy.gateway.tokenizer import installed
 from proxy.gateway.upkeep import Upkeep
 from proxy.gateway.writethrough import WriteThrough
 from proxy.metrics import Metrics
@@ -101,6 +102,7 @@ class Application:
             settings, self._upstream_url, clock=loop.time, on_event=self._count_connection
         )
         self._prices = PriceSource.from_settings(settings, fetch_stored)
+        self._tokenizer = installed(settings.tokenizer)
         recorder = WriteThrough if settings.spool == "postgres" else Recorder
         self._recorder = recorder(self._pool, settings, metrics)
         self._upkeep = Upkeep(self._pool, settings)
@@ -131,6 +133,8 @@ class Application:
         self._upkeep.start()
         await self._quotas.start()
         self._listener.start()
+        if self._tokenizer is not None:
+            self._tokenizer.start()
         self._follower.start()
         await self._admin.setup()
         self._background = [loop.create_task(self._tick()), loop.create_task(self._keep_prices())]
@@ -139,14 +143,10 @@ class Application:
     def _build_pass(
         self, settings: Settings, metrics: Metrics, loop: asyncio.AbstractEventLoop, listen_url: str
     ) -> None:
-        chance = random.SystemRandom().getrandbits(64)
         # Mersenne Twister, seeded by the system: ids must be unique, not secret, and a system call for each costs 1 µs.
-        draw = random.Random(chance).getrandbits  # noqa: S311
+        draw = random.Random(random.SystemRandom().getrandbits(64)).getrandbits  # noqa: S311
 
-        def new_id(now_us: int) -> str:
-            return uuid7(now_us, draw(64))
-
-        clocks = Clocks(loop.time, _now_us, new_id)
+        clocks = Clocks(loop.time, _now_us, lambda now_us: uuid7(now_us, draw(64)))
         cors = Cors(settings.cors, settings.cors_origins)
         owners = Owners(self._pool, settings, metrics=metrics, clock=loop.time)
         makers = Makers(owners, self._quotas, caller_of=self._keyring.caller_of, follow=settings.follow)
@@ -158,9 +158,15 @@ class Application:
             prices=self._prices,
             metrics=metrics,
             default_output_tokens=settings.default_output_tokens,
+            tokenizer=self._tokenizer,
         )
         self._answers = Answers(
-            now=loop.time, ledger=self._ledger, quotas=self._quotas, cors=cors, metrics=metrics
+            now=loop.time,
+            ledger=self._ledger,
+            quotas=self._quotas,
+            cors=cors,
+            metrics=metrics,
+            tokenizer=self._tokenizer,
         )
         self._handler = Handler(
             settings,

@@ -126,6 +126,7 @@ class Settings(BaseSettings):
     # metering
     on_client_disconnect: Literal["cancel", "drain"] = "cancel"
     drain_limit_s: Seconds = 60.0
+    tokenizer: Literal["tiktoken", "none"] = "tiktoken"
     default_output_tokens: int = Field(default=4096, ge=0)
     rollup_tags: tuple[str, ...] = ()
 

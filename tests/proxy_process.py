@@ -140,6 +140,7 @@ class ProxyProcess:
             "workers": workers,
             "admin_key": ADMIN_KEY,
             "drain_s": 5,
+            "tokenizer": "none",  # it would look for its vocabularies on the internet
             **settings,
         }
         named = {f"PROXY_{name.upper()}": str(value) for name, value in given.items()}

@@ -31,7 +31,7 @@ RECORD_COLUMNS = (
 )  # fmt: skip
 """The default columns of records; after cost_usd comes one for each configured currency, such as cost_brl."""
 MORE_RECORD_COLUMNS = (
-    "parent_id", "group_id", "method", "outcome", "streamed", "error_type", "error_message", "cache_write_tokens",
+    "parent_id", "part", "group_id", "method", "outcome", "streamed", "error_type", "error_message", "cache_write_tokens",
     "cache_write_12h_tokens", "input_audio_tokens", "cached_audio_tokens", "input_image_tokens", "cached_image_tokens",
     "output_audio_tokens", "output_image_tokens", "price_id", "object_id", "client_request_id", "bytes_in", "bytes_out",
     "voided_at", "voided_reason",

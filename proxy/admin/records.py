@@ -23,7 +23,12 @@ class RecordView(View):
     """One exchange, refusal or WebSocket response. No text of a request or answer is in it."""
 
     id: UUID
-    parent_id: UUID | None
+    parent_id: UUID | None = Field(
+        description="Of a WebSocket's response: its connection's record. Of a part: its answer's."
+    )
+    part: str | None = Field(
+        description="What inside the parent's answer this is: container, image_gen, svg, grader, eval, turn."
+    )
     started_at: datetime
     user_id: str
     user_name: str | None

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from proxy.core.usage import Reading, Usage
 
@@ -29,6 +31,13 @@ AUDIO_BYTES_PER_TOKEN = 1_600
 FILE_BYTES_PER_TOKEN = 50
 MEDIA_BYTES_MIN = 2_048
 """In a body up to this size base64 data counts as text: there can't be much of it."""
+
+TEXTS_MAX = 65_536
+_NOT_READ = frozenset(
+    {"model", "type", "id", "call_id", "tool_call_id", "file_id", "file_data", "image_url", "input_audio", "detail", "user",
+     "safety_identifier", "prompt_cache_key", "service_tier", "metadata", "stream_options", "tool_choice", "include",
+     "previous_response_id", "conversation", "reasoning_effort", "verbosity", "truncation", "stop"}
+)  # fmt: skip
 
 # Some encoders write "/" as "\/", which is why a backslash belongs to the data.
 _DATA_URL = re.compile(rb"data:([a-z]+)[^,\"]{0,128};base64,([A-Za-z0-9+/=\\]*+)", re.IGNORECASE)
@@ -58,6 +67,29 @@ def input_of(body: bytes) -> tuple[int, int]:
         # {"type":"image_url","image_url":…} names it twice, {"type":"input_image","image_url":…} once each.
         media_tokens += (sum(1 for _ in _IMAGE_LINK.finditer(body)) + 1) // 2 * IMAGE_TOKENS
     return max(text_bytes, 0), media_tokens
+
+
+def texts_of(body: bytes) -> str | None:
+    """What a model reads of a JSON request: every text in it, one to a line; None when it is no JSON.
+
+    Names of things (roles, types, models, ids) are left out, and media. For each message there are the two or three tokens
+    that part it from the next, for which its role stands as a line of its own.
+    """
+    try:
+        tree = orjson.loads(body)
+    except ValueError:
+        return None
+    found: list[str] = []
+    below: list[Any] = [tree]
+    while below and len(found) < TEXTS_MAX:
+        value = below.pop()
+        if type(value) is dict:
+            below += [each for name, each in reversed(value.items()) if name not in _NOT_READ]
+        elif type(value) is list:
+            below += reversed(value)
+        elif type(value) is str and not value.startswith("data:"):
+            found.append(value)
+    return "\n".join(found)
 
 
 def input_upper_tokens(text_bytes: int, media_tokens: int) -> int:

@@ -15,6 +15,7 @@ from proxy.gateway.exchange import Exchange
 from proxy.gateway.ledger import Ledger
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.relay import Relay
+from proxy.gateway.tokenizer import KEPT_BYTES_MAX, Tokenizer
 from proxy.gateway.tunnel import Tunnel
 from proxy.metrics import Metrics
 
@@ -26,9 +27,17 @@ class Answers:
     """Meters every answer, and owns the exchanges under way. One per worker."""
 
     def __init__(
-        self, *, now: Callable[[], float], ledger: Ledger, quotas: Quotas, cors: Cors, metrics: Metrics
+        self,
+        *,
+        now: Callable[[], float],
+        ledger: Ledger,
+        quotas: Quotas,
+        cors: Cors,
+        metrics: Metrics,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.now = now
+        self._tokenizer = tokenizer
         self._quotas = quotas
         self.relays: set[Relay] = set()
         """Exchanges under way."""
@@ -36,6 +45,11 @@ class Answers:
         self._cors = cors
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def keep(self, exchange: Exchange, body: bytes | None) -> None:
+        """A body that was read whole is about to be forwarded: keep it while the tokenizer may have to count it."""
+        if self._tokenizer is not None and self._tokenizer.ready and body and len(body) <= KEPT_BYTES_MAX:
+            exchange.body = body
 
     def uploaded(self, exchange: Exchange, data: bytes) -> None:
         """A part of a form has been passed on: what it says besides its files is part of the call."""
@@ -68,6 +82,7 @@ class Answers:
                 content_type=content_type,
                 content_encoding=encoding,
                 strip_usage=exchange.spliced,
+                keep_text=self._tokenizer is not None and self._tokenizer.ready,
             )
             exchange.spliced = meter.strips
         except Exception as error:  # noqa: BLE001  logged; never the client's

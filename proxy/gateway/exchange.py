@@ -23,6 +23,7 @@ class Exchange:
     """What the pass knows of one request. Written by the pass and the relay, read once more by the record."""
 
     __slots__ = (
+        "body",
         "bytes_out",
         "call",
         "caller",
@@ -60,6 +61,8 @@ class Exchange:
         self.upstream = upstream
         self.request = request
         self.reservation: Reservation | None = None
+        self.body: bytes | None = None
+        """The request's body, kept for the tokenizer where there is one; never stored."""
         self.form: FormReader | None = None
         """Reads the form that is being streamed on."""
         self.spliced = False

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from proxy.core.estimate import estimate_usage
+from proxy.core.estimate import estimate_usage, texts_of
 from proxy.core.record import Outcome, UsageSource
 from proxy.core.refusal import Refusal
 from proxy.core.usage import Reading, Usage
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.tokenizer import Tokenizer
 
 BROKEN: frozenset[Outcome] = frozenset({"client_gone", "upstream_cut", "upstream_timeout"})
 _NO_USAGE = Usage()
 
 
-def usage_of(exchange: Exchange, outcome: Outcome, reading: Reading) -> tuple[Usage, UsageSource]:
+def usage_of(
+    exchange: Exchange, outcome: Outcome, reading: Reading, tokenizer: Tokenizer | None = None
+) -> tuple[Usage, UsageSource]:
     """What was used, and how we know: reported where OpenAI said so, estimated where the answer ended without saying."""
     if reading.usage is not None:
         return reading.usage, "estimated" if reading.estimated else "reported"
@@ -29,8 +32,17 @@ def usage_of(exchange: Exchange, outcome: Outcome, reading: Reading) -> tuple[Us
         and not call.background
         and (call.input_text_bytes or reading.delivered_bytes)
     ):
-        return estimate_usage(call, reading), "estimated"
+        return _estimated(exchange, reading, tokenizer), "estimated"
     return _NO_USAGE, "none"
+
+
+def _estimated(exchange: Exchange, reading: Reading, tokenizer: Tokenizer | None) -> Usage:
+    call = exchange.call
+    count = tokenizer.counter(reading.model or call.model) if tokenizer is not None else None
+    if count is None:
+        return estimate_usage(call, reading)
+    text = texts_of(exchange.body) if exchange.body else None
+    return estimate_usage(call, reading, count_tokens=count, input_text=text)
 
 
 def has_failed(exchange: Exchange, reading: Reading) -> bool:

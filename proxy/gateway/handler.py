@@ -265,11 +265,11 @@ class Handler:
         """Hand over to the relay; where the client did not ask for a stream's usage, ask for it in its place."""
         request, call, upstream = exchange.request, exchange.call, exchange.upstream
         sent = body
+        self._answers.keep(exchange, body)
         if body and call.stream and call.endpoint.splices and not call.wants_usage and not request.is_encoded:
             sent = splice.add_include_usage(body) or body
             exchange.spliced = sent is not body
-        streaming = sent is None and request.has_body
-        chunked = request.chunked
+        streaming, chunked = sent is None and request.has_body, request.chunked
         look = self._holder.look(exchange)
         policy = upstream.policy
         if request.secret:

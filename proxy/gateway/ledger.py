@@ -25,6 +25,7 @@ from proxy.gateway.findings import BROKEN, error_of, has_failed, usage_of
 from proxy.gateway.ownership import Makers
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
+from proxy.gateway.tokenizer import Tokenizer
 from proxy.gateway.writethrough import WriteThrough
 from proxy.metrics import Metrics
 from proxy.pricing.live import PriceSource
@@ -59,6 +60,7 @@ class Ledger:
         prices: PriceSource,
         metrics: Metrics,
         default_output_tokens: int,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self._now = clocks.now
         self.now_us = clocks.now_us
@@ -71,6 +73,7 @@ class Ledger:
         self._prices = prices
         self._metrics = metrics
         self._default_output_tokens = default_output_tokens
+        self._tokenizer = tokenizer
 
     # -- before
 
@@ -176,7 +179,7 @@ class Ledger:
         exchange.ended = True
         if exchange.call.endpoint.by_object or reading.parts:
             reading = self._makers.unbilled(exchange, reading)
-        usage, source = usage_of(exchange, outcome, reading)
+        usage, source = usage_of(exchange, outcome, reading, self._tokenizer)
         self._record(exchange, outcome, reading, usage, source)
 
     def response(self, exchange: Exchange, reading: Reading, outcome: Outcome = "success") -> None:
@@ -185,7 +188,7 @@ class Ledger:
             return
         if outcome == "success" and has_failed(exchange, reading):
             outcome = "upstream_error"
-        usage, source = usage_of(exchange, outcome, reading)
+        usage, source = usage_of(exchange, outcome, reading, self._tokenizer)
         self._record(exchange, outcome, reading, usage, source, child=True)
 
     def _settle(

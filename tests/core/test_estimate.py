@@ -3,7 +3,7 @@ import base64
 import orjson
 
 from proxy.core.call import Call, read_call
-from proxy.core.estimate import estimate_usage, input_of
+from proxy.core.estimate import estimate_usage, input_of, texts_of
 from proxy.core.usage import Reading, Usage
 
 
@@ -63,3 +63,26 @@ def test_a_real_tokenizer_counts_what_it_is_given() -> None:
     words = lambda text: len(text.split())
     used = estimate_usage(found, reading, count_tokens=words, input_text="a b c d")
     assert used == Usage(input_tokens=4, output_tokens=4, total_tokens=8)
+
+
+def test_a_tokenizer_reads_the_texts_of_a_request_and_not_its_names_or_media() -> None:
+    body = orjson.dumps(
+        {
+            "model": "gpt-4o",
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "Look:"},
+                        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                    ],
+                },
+            ],
+            "tools": [{"type": "function", "function": {"name": "draw", "description": "Draws."}}],
+            "user": "42",
+        }
+    )
+    assert texts_of(body) == "system\nBe brief.\nuser\nLook:\ndraw\nDraws."
+    assert texts_of(b"no JSON") is None
+    assert texts_of(b'"data:image/png;base64,AAAA"') == ""

@@ -387,9 +387,7 @@ async def test_without_postgres_a_worker_still_refuses_what_it_counted_itself():
     passed = 0
     with pytest.raises(Refusal) as refused:
         for _ in range(10):
-            quotas.settle(
-                quotas.admit(caller, CALL, ONE), tokens=0, cost_nanousd=0, counted=True
-            )
+            quotas.settle(quotas.admit(caller, CALL, ONE), tokens=0, cost_nanousd=0, counted=True)
             passed += 1
     await quotas.stop()
 
