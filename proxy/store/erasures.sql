@@ -18,7 +18,7 @@ select id, user_id, key_ids from erasures where ended_at is null order by id lim
 select array(select id from keys where user_id = $1);
 
 -- name: allow_scrubbing
-select set_config('openai_proxy.erasing', 'on', true), set_config('lock_timeout', '5s', true);
+select set_config('openai_proxy.erasing', 'on', true), set_config('lock_timeout', '3s', true);
 
 -- name: scrub_audit
 -- What the audit log says about a user: ids stay, texts go. $1 the user's id, $2 its keys' ids, $3 name, e-mail address and

@@ -31,6 +31,7 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
 )
 # A statement ran into its own timeout: waiting would not mend it. Also one of UNAVAILABLE, so ask for this first.
 TOO_SLOW: type[BaseException] = asyncpg.QueryCanceledError

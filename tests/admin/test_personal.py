@@ -203,3 +203,11 @@ async def test_erasing_nobody_is_a_404(api):
     assert (await api.refused("DELETE", "/admin/users/nobody/data"))[0] == 404
     assert (await api.refused("GET", "/admin/users/nobody/data"))[0] == 404
     assert (await api.refused("GET", "/admin/erasures/99999999999999999999"))[0] == 404
+
+
+async def test_while_a_flush_does_not_end_nothing_is_erased_and_that_is_said(api, pool, ana):
+    async with pool.acquire() as flush, flush.transaction():
+        await flush.execute("lock table usage_hourly in row exclusive mode")
+        assert (await api.refused("DELETE", f"/admin/users/{ana['id']}/data"))[0] == 503
+    assert (await api.get(f"/admin/users/{ana['id']}"))["name"] == TEXTS[0]
+    assert await pool.fetchval("select count(*) from erasures") == 0
