@@ -42,7 +42,7 @@ SHOWN_KEY = "sk-proxy-..."
 RUN = {"console", "python", "javascript", "toml", "json"}
 SHOWN = {"text", "sql", "nginx", "ini", "mermaid", "yaml"}
 """Languages of blocks that nothing runs."""
-DEADLINE_S = 30
+DEADLINE_S = 120
 SETTLES_S = 10
 """Usage reaches reports a moment after the answer."""
 CHANGES = re.compile(r"-X |-d |--data|create|issue|rotate|revoke|import|change|erase| set ")

@@ -169,9 +169,9 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def eof_received(self) -> bool:
-        self.ended.set()
         if self._request is not None and not self._request.framing.done:
             self.book.cut_requests.append(self._request)
+        self.ended.set()  # last: a test in another thread goes on at once
         return False
 
     def pause_writing(self) -> None:
