@@ -5,7 +5,7 @@ import { filtersOf, link, periodOf } from "../address.js";
 import { h } from "../dom.js";
 import { currencyPicker, filterBar, rangePicker } from "../filters.js";
 import * as format from "../format.js";
-import { card, empty, facts, head, quotaBar, tile } from "../parts.js";
+import { card, empty, facts, head, quotaBar, SCOPES, tile } from "../parts.js";
 import { parts, usageCard } from "../profile.js";
 import { recordTable } from "../records.js";
 import { own } from "../series.js";
@@ -49,7 +49,9 @@ export async function myUsage({ query, signal }) {
             ? h(
                 "div",
                 { class: "quotas" },
-                me.quotas.map((quota) => quotaBar(quota)),
+                me.quotas.map((quota) =>
+                  quotaBar(quota, { name: quota.scope === "user" ? null : SCOPES[quota.scope] }),
+                ),
               )
             : empty("No quota binds you", "You may use as much as you need."),
         ),
