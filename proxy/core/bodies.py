@@ -28,7 +28,7 @@ class JsonMeter(Meter):
 
     __slots__ = ("_failed", "_held", "_held_bytes", "_sieve")
 
-    def __init__(self, call: Call, *, status: int) -> None:
+    def __init__(self, call: Call, status: int) -> None:
         super().__init__(call)
         self._failed = status >= 400
         self._held: list[bytes] = []

@@ -40,15 +40,18 @@ _BODY_KEYS = frozenset(
 
 
 # Not frozen, though a value to all who hold one: a frozen constructor takes 2 µs for so many fields, on the hot path.
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Call:
     """One request as the pass sees it. None is "not said"; a body that can't be read leaves the body fields at None."""
 
     method: str
     path: str
     """The path as it came, without the query."""
-    query: str = ""
     endpoint: Endpoint
+    tags: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, str | int] = field(default_factory=dict)
+    """Facts of the request that pricing needs and answers don't repeat; names in docs/reference/metering.md."""
+    query: str = ""
     model: str | None = None
     stream: bool = False
     """The request asks for a stream. The answer's content type, not this, decides how it is metered."""
@@ -69,14 +72,11 @@ class Call:
     object_id: str | None = None
     """The first id in the path, e.g. of GET /v1/responses/{response_id}."""
     operation: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
     end_user: str | None = None
     on_behalf_of: str | None = None
     """X-Usage-User, before it was checked."""
     client_request_id: str | None = None
     body_bytes: int = 0
-    hints: Mapping[str, str | int] = field(default_factory=dict)
-    """Facts of the request that pricing needs and answers don't repeat; names in docs/reference/metering.md."""
 
     @property
     def spliceable(self) -> bool:
@@ -116,19 +116,13 @@ def read_call(
     get = fields.get if type(fields) is dict else _NOTHING.get
     options = get("stream_options")
     operation, tags, end_user, on_behalf_of, client_request_id = _labels(header)
-    # The rest is set one by one: a call with more than 15 keywords makes a dictionary of them first (docs/adr/0007).
-    call = Call(
-        method=method,
-        path=path,
-        query=query,
-        endpoint=endpoint,
-        tags=tags,
-        hints=_hints(get, endpoint.meter),
-        model=_word(get("model")) or (_model_of_query(query) if query else None),
-        stream=_true(get("stream")),
-        wants_usage=type(options) is dict and options.get("include_usage") is True,
-        output_ceiling_tokens=_ceiling(get, endpoint.meter),
-    )
+    # Set one by one, since keywords to a class cost a dictionary: docs/adr/0007.
+    call = Call(method, path, endpoint, tags, _hints(get, endpoint.meter))
+    call.query = query
+    call.model = _word(get("model")) or (_model_of_query(query) if query else None)
+    call.stream = _true(get("stream"))
+    call.wants_usage = type(options) is dict and options.get("include_usage") is True
+    call.output_ceiling_tokens = _ceiling(get, endpoint.meter)
     call.input_estimate_tokens = estimate.input_upper_tokens(text_bytes, media_tokens)
     call.input_text_bytes = text_bytes
     call.input_media_tokens = media_tokens

@@ -42,11 +42,7 @@ def open_meter(
             return UsageStripper(call, keep_text=keep_text)
         meter = _stream(call, keep_text=keep_text)
     elif "json" in kind or not kind:
-        meter = (
-            JsonMeter(call, status=status)
-            if "jsonl" not in kind
-            else TextMeter(call, status=status, text=False)
-        )
+        meter = JsonMeter(call, status) if "jsonl" not in kind else TextMeter(call, status=status, text=False)
     else:
         meter = TextMeter(call, status=status, text=kind.startswith("text/"))
     if codings == ():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from proxy.core.quota import Charge
 
 
-@dataclass(slots=True, kw_only=True)  # made for each request: see docs/adr/0004
+@dataclass(slots=True)  # made for each request: see docs/adr/0004 and 0007
 class OpenLine:
     """One admitted exchange, with the upper estimate that its quotas reserved. Its record has the same id and start.
 
@@ -21,14 +21,14 @@ class OpenLine:
     """Must equal the record's: id and start together are its identity."""
     key_id: str
     user_id: str
-    group_id: str | None = None
     provider: str
     endpoint: str
     method: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    group_id: str | None = None
     model: str | None = None
     """As requested."""
     operation: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
     end_user: str | None = None
     streamed: bool = False
     input_tokens: int = 0

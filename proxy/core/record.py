@@ -24,38 +24,38 @@ Outcome = Literal[
 MESSAGE_CHARS_MAX = 500
 
 
-@dataclass(slots=True, kw_only=True)  # made for each request: see docs/adr/0004
+@dataclass(slots=True)  # made for each request: see docs/adr/0004 and 0007
 class UsageRecord:
     """One exchange as it is spooled, stored and reported. Times are whole microseconds since 1970 UTC, durations ms."""
 
     id: str
     """UUIDv7, canonical text; also the `x-proxy-request-id` of the answer."""
-    parent_id: str | None = None
-    """The exchange this is a part of: a WebSocket's responses, an answer's second model."""
     started_at_us: int
     key_id: str
     user_id: str
-    group_id: str | None = None
     provider: str
     endpoint: str
     """The route's template, e.g. /v1/responses/{response_id}."""
     method: str
+    outcome: Outcome
+    usage: Usage = field(default_factory=Usage)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parent_id: str | None = None
+    """The exchange this is a part of: a WebSocket's responses, an answer's second model."""
+    group_id: str | None = None
     requested_model: str | None = None
     served_model: str | None = None
     operation: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
     end_user: str | None = None
     streamed: bool = False
     status: int = 0
     """The HTTP status the client got; 0 when it got none."""
-    outcome: Outcome
     error_type: str | None = None
     error_code: str | None = None
     error_message: str | None = None
     """At most MESSAGE_CHARS_MAX characters, credentials redacted."""
     finish_reason: str | None = None
     service_tier: str | None = None
-    usage: Usage = field(default_factory=Usage)
     usage_source: UsageSource = "none"
     cost_nanousd: int | None = 0
     """None: the price is unknown; `reprice` fills it in later."""

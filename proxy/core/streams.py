@@ -30,7 +30,7 @@ class Meter:
 
     def __init__(self, call: Call, *, keep_text: bool = False) -> None:
         self._call = call
-        self._tally = Tally(keep_text=keep_text)
+        self._tally = Tally(keep_text)
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the body, as they came on the wire."""

@@ -52,7 +52,7 @@ class Tally:
         "usage",
     )
 
-    def __init__(self, *, keep_text: bool = False) -> None:
+    def __init__(self, keep_text: bool = False) -> None:
         self.usage: Usage | None = None
         self.units: dict[str, int] = {}
         self.model: str | None = None
@@ -116,16 +116,11 @@ class Tally:
         """The value of what is known now."""
         if self._aside:
             self._count()
-        reading = Reading(
-            usage=tokens.with_units(self.usage, self.units) if self.units else self.usage,
-            model=self.model,
-            service_tier=self.service_tier,
-            finish_reason=self.finish_reason,
-            object_id=self.object_id,
-            estimated=self.estimated,
-            unknown=self.unknown,
-            complete=self.complete,
-        )
+        usage = tokens.with_units(self.usage, self.units) if self.units else self.usage
+        reading = Reading(usage, self.model, self.service_tier, self.finish_reason, self.object_id)
+        reading.estimated = self.estimated
+        reading.unknown = self.unknown
+        reading.complete = self.complete
         if self.error_type or self.error_code or self.error_message:
             reading.error_type = self.error_type
             reading.error_code = self.error_code

@@ -91,7 +91,9 @@ def read(value: Any, *, duration_unit: str = "audio_ms") -> Usage | None:
     outof = _details(value, _OUTPUT_DETAILS)
     if _BESIDE.isdisjoint(value) and not any(into.values()) and not any(outof.values()):
         # Most answers detail nothing but zeros: a third of what reading every class of them costs.
-        return Usage(input_tokens, output_tokens, total_tokens, units=units)
+        usage = Usage(input_tokens, output_tokens, total_tokens)
+        usage.units = units
+        return usage
     cached = into.get("cached_tokens_details") or value.get("cached_tokens_details")
     cached = cached if type(cached) is dict else {}
     written = into.get("cache_write_tokens_details")

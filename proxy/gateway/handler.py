@@ -286,7 +286,7 @@ class Handler:
             websocket=request.websocket,
             expect=streaming and request.expects_continue,
         )
-        relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head=head)
+        relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head)
         front.exchange = relay
         if look is not None:
             exchange.head = head
@@ -313,7 +313,7 @@ class Handler:
         exchange = Exchange(self._new_id(request.started_us), None, call, request, upstream)
         target, chunked = upstream.prefix + request.target, request.chunked
         head = request_head(request.method, target, request.headers, self._anonymous, chunked=chunked)
-        relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head=head)
+        relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head)
         front.exchange = relay
         relay.start(request.take_body(), streaming=request.has_body, upload_chunked=chunked)
         if request.has_body and request.complete:

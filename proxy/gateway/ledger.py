@@ -108,24 +108,25 @@ class Ledger:
             return
         input_tokens = min(call.input_estimate_tokens, need.tokens)
         line = OpenLine(
-            id=exchange.id,
-            started_at_us=exchange.request.started_us,
-            key_id=caller.key_id,
-            user_id=caller.user_id,
-            group_id=caller.group_id,
-            provider=exchange.upstream.provider,
-            endpoint=call.endpoint.template,
-            method=call.method,
-            model=call.model,
-            tags=call.tags,
-            charges=reservation.charges if reservation is not None else (),
+            exchange.id,
+            exchange.request.started_us,
+            caller.key_id,
+            caller.user_id,
+            exchange.upstream.provider,
+            call.endpoint.template,
+            call.method,
+            call.tags,
         )
+        line.group_id = caller.group_id
+        line.model = call.model
         line.operation = call.operation
         line.end_user = call.end_user
         line.streamed = call.stream
         line.input_tokens = input_tokens
         line.output_tokens = need.tokens - input_tokens
         line.cost_nanousd = need.cost_nanousd
+        if reservation is not None:
+            line.charges = reservation.charges
         try:
             self._recorder.open(line)
         except Refusal:
@@ -259,24 +260,22 @@ class Ledger:
             billed = source != "none" or cost.nanousd is None
             owned = self._makers.ownership
             ownership = owned(exchange, reading, usage, cost.nanousd, billed=billed, child=child)
+        # Set one by one, since keywords to a class cost a dictionary: docs/adr/0007.
         record = UsageRecord(
-            id=self._new_id(started_us) if child else exchange.id,
-            parent_id=exchange.id if child else None,
-            started_at_us=started_us,
-            key_id=caller.key_id,
-            user_id=caller.user_id,
-            provider=exchange.upstream.provider,
-            endpoint=call.endpoint.template,
-            method=call.method,
-            tags=call.tags,
-            outcome=outcome,
-            usage=usage,
-            usage_source=source,
-            cost_nanousd=cost.nanousd,
-            price_id=cost.price_id,
-            ownership=ownership,
+            self._new_id(started_us) if child else exchange.id,
+            started_us,
+            caller.key_id,
+            caller.user_id,
+            exchange.upstream.provider,
+            call.endpoint.template,
+            call.method,
+            outcome,
+            usage,
+            call.tags,
         )
-        # A call with more than 15 keywords makes a dictionary of them first: docs/adr/0007.
+        record.usage_source = source
+        record.cost_nanousd, record.price_id = cost.nanousd, cost.price_id
+        record.ownership = ownership
         record.group_id = caller.group_id
         record.requested_model = call.model
         record.served_model = reading.model
@@ -291,7 +290,9 @@ class Ledger:
         record.object_id = reading.object_id
         record.upstream_request_id = exchange.upstream_request_id
         record.client_request_id = call.client_request_id
-        if not child:
+        if child:
+            record.parent_id = exchange.id
+        else:
             if exchange.ttfb:
                 record.ttfb_ms = round((exchange.ttfb - request.started) * 1000)
             record.duration_ms = round((now - request.started) * 1000)

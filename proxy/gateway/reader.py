@@ -115,11 +115,11 @@ class RequestReader:
             parser.get_method(),
             target,
             self._headers,
-            http_1_0=version == "1.0",
-            keep_alive=parser.should_keep_alive(),
-            upgrade=parser.should_upgrade(),
-            started=self._now(),
-            started_us=self._now_us(),
+            version == "1.0",
+            parser.should_keep_alive(),
+            parser.should_upgrade(),
+            self._now(),
+            self._now_us(),
         )
         _check_framing(request, version)
         self.reading = request

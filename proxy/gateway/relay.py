@@ -32,7 +32,7 @@ class Relay:
     )  # fmt: skip
 
     def __init__(
-        self, front: Front, exchange: Exchange, pool: Pool, ends: Ends, limits: RelayLimits, *, head: bytes
+        self, front: Front, exchange: Exchange, pool: Pool, ends: Ends, limits: RelayLimits, head: bytes
     ) -> None:
         self._front = front
         self._writer = AnswerWriter(front)

@@ -41,7 +41,6 @@ class Request:
         method: bytes,
         target: bytes,
         headers: list[tuple[bytes, bytes]],
-        *,
         http_1_0: bool,
         keep_alive: bool,
         upgrade: bool,
