@@ -249,16 +249,15 @@ class Ledger:
         *,
         child: bool = False,
     ) -> None:
-        now = self._now()
-        call, caller, request, refusal = exchange.call, exchange.caller, exchange.request, exchange.refusal
+        now, refusal = self._now(), exchange.refusal
+        call, caller, request = exchange.call, exchange.caller, exchange.request
         assert caller is not None
         cost = self._cost(exchange, reading, usage, source)
         error_type, error_code, error_message = error_of(refusal, reading)
         started_us = self.now_us() if child else request.started_us
         ownership = None
         if _concerns_objects(call):
-            billed = source != "none" or cost.nanousd is None
-            owned = self._makers.ownership
+            owned, billed = self._makers.ownership, source != "none" or cost.nanousd is None
             ownership = owned(exchange, reading, usage, cost.nanousd, billed=billed, child=child)
         # Set one by one, since keywords to a class cost a dictionary: docs/adr/0007.
         record = UsageRecord(
