@@ -6,9 +6,9 @@ that bind the user, a caller may ask about maxima of its own for the calendar mo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from proxy.admin.quota_shapes import QuotaStatusView, status_view
 from proxy.admin.route import Ask, Route
@@ -21,11 +21,17 @@ from proxy.store import quota_status, stats
 from proxy.store.stats import Filters, Question
 
 
+def _dollars(text: str) -> str:
+    if nano(text) < 0:
+        raise ValueError("must not be negative")
+    return text
+
+
 class CheckQuery(Input):
     """Maxima of the asker's own, for the calendar month (UTC)."""
 
     max_monthly_tokens: int | None = Field(default=None, ge=0)
-    max_monthly_cost: Usd | None = None
+    max_monthly_cost: Annotated[str, AfterValidator(_dollars)] | None = None
     max_monthly_requests: int | None = Field(default=None, ge=0)
 
 
