@@ -37,6 +37,7 @@ _BODY_KEYS = frozenset(
     ]
 )  # fmt: skip
 """What a lenient reading of a body keeps; see sieve.py."""
+_OPTIONS = _BODY_KEYS - {"model"}
 
 
 # Not frozen, though a value to all who hold one: a frozen constructor takes 2 µs for so many fields, on the hot path.
@@ -84,6 +85,7 @@ class Call:
         return self.endpoint.splices and self.stream and not self.wants_usage
 
 
+Get: TypeAlias = Callable[[str], Any]
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -113,29 +115,38 @@ def read_call(
                 text_bytes, media_tokens = estimate.input_of(body)
     if endpoint.meter in _LISTENS:
         media_tokens = body_bytes // estimate.AUDIO_BYTES_PER_TOKEN
-    get = fields.get if type(fields) is dict else _NOTHING.get
-    options = get("stream_options")
+    said = fields if type(fields) is dict else _NOTHING
     operation, tags, end_user, on_behalf_of, client_request_id = _labels(header)
     # Set one by one, since keywords to a class cost a dictionary: docs/adr/0007.
-    call = Call(method, path, endpoint, tags, _hints(get, endpoint.meter))
+    call = Call(method, path, endpoint, tags, _NOTHING)
     call.query = query
-    call.model = _word(get("model")) or (_model_of_query(query) if query else None)
-    call.stream = _true(get("stream"))
-    call.wants_usage = type(options) is dict and options.get("include_usage") is True
-    call.output_ceiling_tokens = _ceiling(get, endpoint.meter)
+    call.model = _word(said.get("model")) or (_model_of_query(query) if query else None)
     call.input_estimate_tokens = estimate.input_upper_tokens(text_bytes, media_tokens)
     call.input_text_bytes = text_bytes
     call.input_media_tokens = media_tokens
-    call.service_tier = _word(get("service_tier"))
-    call.background = _true(get("background"))
-    call.stores = _said(get("store"))
     call.object_id = object_id
     call.operation = operation
-    call.end_user = end_user or _end_user(get)
+    call.end_user = end_user
     call.on_behalf_of = on_behalf_of
     call.client_request_id = client_request_id
     call.body_bytes = body_bytes
+    if endpoint.meter != "chat" or not _OPTIONS.isdisjoint(said):  # else there is nothing more to read
+        _read_options(call, said.get)
     return call
+
+
+def _read_options(call: Call, get: Get) -> None:
+    """What the body says besides its model."""
+    meter = call.endpoint.meter
+    options = get("stream_options")
+    call.stream = _true(get("stream"))
+    call.wants_usage = type(options) is dict and options.get("include_usage") is True
+    call.output_ceiling_tokens = _ceiling(get, meter)
+    call.service_tier = _word(get("service_tier"))
+    call.background = _true(get("background"))
+    call.stores = _said(get("store"))
+    call.end_user = call.end_user or _end_user(get)
+    call.hints = _hints(get, meter)
 
 
 def _labels(
@@ -204,9 +215,6 @@ def _fields(body: bytes, content_type: bytes) -> tuple[Any, bool]:
     if b"multipart/" in content_type.lower():
         return read_form(body, content_type), True
     return sieve.reduce(body, _BODY_KEYS), False
-
-
-Get: TypeAlias = Callable[[str], Any]
 
 
 def _word(value: Any) -> str | None:

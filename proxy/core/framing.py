@@ -114,11 +114,13 @@ def parse_head(buffer: bytes) -> tuple[ResponseHead, int] | None:
     if end > HEAD_MAX_BYTES:
         raise FramingError("the answer's head is too large")
     raw = buffer[: end + 2]
-    lines = raw.split(b"\r\n")
+    lines = raw.splitlines()
     status, http_1_0 = _status_of(lines[0])
     # 14 lines, of which 3 are noted, cost 9,000 instructions; one pass of a regular expression over them cost 30,000.
-    ends = len(lines) - 1
-    odd = b" :" in raw or b"\t:" in raw or raw.count(b"\n") != ends or raw.count(b"\r") != ends
+    odd = b" :" in raw or b"\t:" in raw or b"\r\n".join(lines) != raw[:-2]
+    if odd:
+        lines = raw.split(b"\r\n")
+        status, http_1_0 = _status_of(lines[0])
     ours = _OUR_PREFIX in raw.lower()
     fields: dict[bytes, bytes] = {}
     noted = []
