@@ -16,6 +16,8 @@ from proxy.gateway.request import Request
 from proxy.settings import Settings
 
 OVERLOAD_RETRY_S = 1
+_TAKEN_FOR_JSON = (b"text/", b"application/x-www-form-urlencoded")
+"""Labels that clients put on JSON without meaning it; a body that says it is something else is an upload."""
 
 
 class Collecting:
@@ -91,7 +93,10 @@ def _matters(request: Request, *, by_model: bool) -> bool:
     if request.is_form and not by_model:
         return False
     endpoint = _endpoint_of(request)
-    return endpoint.meter != "none" or bool(endpoint.objects.hints and not request.is_form)
+    if endpoint.meter != "none":
+        return True
+    kind = request.fields.get(b"content-type", b"")
+    return bool(endpoint.objects.hints) and (not kind or kind.lower().startswith(_TAKEN_FOR_JSON))
 
 
 def _endpoint_of(request: Request) -> Endpoint:

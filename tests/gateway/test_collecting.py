@@ -181,3 +181,21 @@ async def test_a_form_is_read_whole_where_a_rule_asks_for_its_model(between: Bet
     assert passed.status == 200
     assert [bytes(request.body) for request in between.upstream.requests] == [MODEL_FORM]
     assert (await record_of(between, other))["requested_model"] == "whisper-1"
+
+
+async def test_objects_of_others_are_not_named_under_another_label(between: Between) -> None:
+    ana, ben = between.proxy.people(2)
+    between.upstream.forget()
+    made = b'{"id":"file-of-ana","object":"file"}'
+    line = b"Content-Length: %d" % len(made)
+    between.upstream.script(
+        answer(wire.head(b"HTTP/1.1 200 OK", b"Content-Type: application/json", line) + made)
+    )
+    body = b'{"name":"mine","file_ids":["file-of-ana"]}'
+    lines = (b"Content-Type: text/plain", b"Content-Length: %d" % len(body))
+    async with between.client() as client:
+        await client.ask(head(ana.key, b"/v1/files", b"Content-Length: 0"))
+        refused = await client.ask(head(ben.key, b"/v1/vector_stores", *lines), body, method=b"POST")
+
+    assert refused.status == 404
+    assert len(between.upstream.requests) == 1
