@@ -19,19 +19,21 @@ SHORT_LINE_BYTES = 16
 """Headers of chunks without extensions are not longer."""
 
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?")
-# Lines that frame the message, describe it for the meter, or must not cross the proxy; and whatever begins with OUR_PREFIX.
+_OUR_PREFIX = b"x-quota-"
+"""Lines whose names begin so are ours to set; this is the name that they are noted by."""
+# Lines that frame the message, describe it for the meter, or must not cross the proxy.
 _NOTED = frozenset(
     {
         b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
         b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"content-type", b"content-encoding",
         b"x-request-id", b"x-proxy-request-id", b"location", b"access-control-allow-origin", b"sec-websocket-extensions",
+        _OUR_PREFIX,
     }
 )  # fmt: skip
-_OUR_PREFIX = b"x-quota-"
 _BARE_END = re.compile(rb"[\r\n]")
 # Hop-by-hop (RFC 9110, 7.6.1), and names that are ours to set. Transfer-Encoding and Trailer are dropped only where the
 # body is framed anew, since otherwise the chunks pass as they are.
-_DROPPED = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id"})  # fmt: skip
+_DROPPED = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id", _OUR_PREFIX})  # fmt: skip
 _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"trailer"})
 _NOTHING: frozenset[bytes] = frozenset()
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\r\n")
@@ -65,11 +67,9 @@ class ResponseHead:
         connection = self.fields.get(b"connection")
         named = _removable(_connection_options(connection)) if connection else _NOTHING
         dropped = _DROPPED | _FRAMING if reframed else _DROPPED
-        out = [
-            at for at, name in self.noted if name in dropped or name in named or name.startswith(_OUR_PREFIX)
-        ]
-        if not out:
+        if not named and dropped.isdisjoint(self.fields):
             return raw + added + b"\r\n"
+        out = [at for at, name in self.noted if name in dropped or name in named]
         lines = raw.split(b"\r\n")
         for at in reversed(out):
             del lines[at]
@@ -129,7 +129,9 @@ def parse_head(buffer: bytes) -> tuple[ResponseHead, int] | None:
         name = name.lower()
         if odd:  # white space before a colon, or a bare CR or LF, at which a value ends
             name, value = name.rstrip(b" \t"), _BARE_END.split(value, maxsplit=1)[0]
-        if name in _NOTED or (ours and name.startswith(_OUR_PREFIX)):
+        if ours and name.startswith(_OUR_PREFIX):
+            name = _OUR_PREFIX
+        if name in _NOTED:
             noted.append((at, name))
             value = value.strip(b" \t")
             if name not in fields:

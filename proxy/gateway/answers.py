@@ -71,7 +71,7 @@ class Answers:
             exchange.upstream_request_id = request_id.decode("latin-1")[:REQUEST_ID_MAX_CHARS]
         if exchange.call.endpoint.meter == "media" and (location := fields.get(b"location")) is not None:
             exchange.location = location.decode("latin-1")
-        added = b"x-proxy-request-id: %b\r\n" % exchange.id.encode()
+        added = b"x-proxy-request-id: " + exchange.id.encode() + b"\r\n"
         try:
             _read_form(exchange)
             added += self._ledger.quota_lines(exchange)

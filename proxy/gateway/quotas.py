@@ -38,7 +38,9 @@ _UNITS = (b"requests", b"tokens", b"cost")
 _LINES = tuple(
     b"x-quota-limit-" + unit + b": %b\r\nx-quota-remaining-" + unit + b": %b\r\n" for unit in _UNITS
 )
-_RESET = tuple(b"x-quota-reset-" + unit + b": %d\r\n" for unit in _UNITS)
+_LINES_AND_RESET = tuple(
+    lines + b"x-quota-reset-" + unit + b": %d\r\n" for lines, unit in zip(_LINES, _UNITS, strict=True)
+)
 _COST = 2
 
 
@@ -279,15 +281,13 @@ class Quotas:
 
 def _lines_of(unit: int, share: Share, at: float) -> bytes:
     """The header lines of one unit. `at`: Postgres' clock."""
-    left = share.outside + share.free
-    left = max(left, 0)
     if unit == _COST:
-        lines = _LINES[unit] % (_limit_usd(share.limit), _decimal_usd(left))
+        limit, remaining = _limit_usd(share.limit), _decimal_usd(share.remaining)
     else:
-        lines = _LINES[unit] % (b"%d" % share.limit, b"%d" % left)
+        limit, remaining = b"%d" % share.limit, b"%d" % share.remaining
     if share.ends == math.inf:
-        return lines
-    return lines + _RESET[unit] % max(0, math.ceil(share.ends - at))
+        return _LINES[unit] % (limit, remaining)
+    return _LINES_AND_RESET[unit] % (limit, remaining, max(0, math.ceil(share.ends - at)))
 
 
 def _decimal_usd(nanousd: int) -> bytes:
