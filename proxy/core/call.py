@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from proxy.core import endpoints, estimate, labels, sieve
-from proxy.core.decode import decode_whole
+from proxy.core.decode import as_utf8, decode_whole
 from proxy.core.endpoints import Endpoint
 from proxy.core.forms import read_form
 
@@ -214,7 +214,7 @@ def _fields(body: bytes, content_type: bytes) -> tuple[Any, bool]:
         pass
     if b"multipart/" in content_type.lower():
         return read_form(body, content_type), True
-    return sieve.reduce(body, _BODY_KEYS), False
+    return sieve.reduce(as_utf8(body), _BODY_KEYS), False
 
 
 def _word(value: Any) -> str | None:

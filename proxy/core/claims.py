@@ -50,6 +50,8 @@ def _made_fields(made: Made) -> dict[str, Any]:
         fields["follow"] = dict(made.follow)
     if made.expires_at is not None:
         fields["expires_at"] = made.expires_at
+    if made.upstream:
+        fields["upstream"] = made.upstream
     owner = made.owner
     if owner is not None:
         fields |= owner.columns() | {"model": owner.model, "upstream": owner.upstream}
@@ -96,6 +98,7 @@ def _lost(fields: dict[str, Any], ownership: Mapping[str, Any]) -> dict[str, Any
         fields[name] = None
     fields["usage_source"] = "none"
     fields["cost_nanousd"] = 0
+    fields["cache_saved_nanousd"] = 0
     if fields.get("charges"):
         units = ownership.get("units", ())
         fields["charges"] = [

@@ -6,6 +6,7 @@ PIECE_BYTES_MAX, and once an answer has grown beyond its limit the rest is not d
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -161,3 +162,11 @@ def decode_whole(body: bytes, content_encoding: bytes, bytes_max: int) -> bytes 
     decoder = Decoder(codings, bytes_max)
     decoded = b"".join(decoder.pieces(body))
     return None if decoder.failed else decoded
+
+
+def as_utf8(body: bytes) -> bytes:
+    """A JSON body in UTF-8 without a byte order mark, whatever Unicode encoding it came in (RFC 4627, 3)."""
+    encoding = json.detect_encoding(body)
+    if encoding == "utf-8":
+        return body
+    return body.decode(encoding, "replace").encode("utf-8", "replace")

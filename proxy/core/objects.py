@@ -76,10 +76,22 @@ _HINTS: Mapping[str, tuple[bytes, ...]] = {
     "/v1/responses/compact": _OF_RESPONSES,
     "/v1/responses/input_tokens": _OF_RESPONSES,
     "/v1/images/edits": (b"file_id",),
+    "/v1/audio/voices": (b"consent",),
     "/v1/fine_tuning/alpha/graders/run": (b"file_id",),
     "/v1/realtime/client_secrets": _ANY,
     "/v1/realtime/sessions": _ANY,
 }
+_FORMS = frozenset(
+    {
+        "/v1/audio/voices",
+        "/v1/containers/{container_id}/files",
+        "/v1/images/edits",
+        "/v1/videos",
+        "/v1/videos/edits",
+        "/v1/videos/extensions",
+    }
+)
+"""Templates that take forms in which objects are named beside files."""
 FOLLOWED = frozenset({"batch", "response", "video", "run", "eval.run", "fine_tuning.job"})
 """Kinds whose usage shows after the answer that made them."""
 
@@ -99,7 +111,9 @@ class ObjectRule:
     issues_secret: bool = False
     """The answer to a POST holds a client secret."""
     hints: tuple[bytes, ...] = ()
-    """A JSON body that names objects holds one of these; see references.py."""
+    """A body that names objects holds one of these; see references.py."""
+    in_forms: bool = False
+    """A form may name objects."""
 
 
 NO_OBJECTS = ObjectRule()
@@ -121,6 +135,7 @@ def rule_of(template: str, *, meter: str, websocket: bool) -> ObjectRule:
         opt_in=collection == "chat.completion",
         issues_secret=template in _SECRETS,
         hints=hints,
+        in_forms=template in _FORMS,
     )
     # a WebSocket's responses have ids as well, which other sockets may show again
     return NO_OBJECTS if rule == NO_OBJECTS and not meter.startswith("ws_") else rule
@@ -181,6 +196,8 @@ class Made:
     expires_at: float | None = None
     again: bool = False
     """Seen by a read: an owner that is known stays."""
+    upstream: str = ""
+    """The name of the upstream that holds it; without `owner`, whose word counts."""
 
 
 @dataclass(frozen=True, slots=True)

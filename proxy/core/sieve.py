@@ -3,8 +3,9 @@
 `feed` takes the text in any pieces; `result` is what `json.loads` would have made of it, without the members whose names
 are not wanted. A wanted member is one whose name, and every name above it, is in the given set. Values of other members are
 skipped at the speed of a regular expression, whatever their size, and strings inside strings mean nothing: only structure
-counts. It is lenient where leniency can't change what is read: bytes that are not UTF-8 and lone surrogates pass, numbers
-are not validated beyond being numbers. Where the text is not JSON in structure, the result is None.
+counts. It is lenient where leniency can't change what is read: a byte order mark, bytes that are not UTF-8 and lone
+surrogates pass, and so do numbers of any size; one that no float holds is None. Where the text is not JSON in structure,
+the result is None.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ ITEMS_MAX = 20_000
 """Kept elements of all arrays together; further ones are skipped."""
 STRING_BYTES_MAX = 4_096
 """A wanted string longer than this is kept as ""; a name longer than this is an unwanted one."""
-_SCALAR_BYTES_MAX = 64
+_SCALAR_BYTES_MAX = 8_192
+"""Longer numbers are none: Python's own parser, the most lenient one known, stops at 4,300 digits."""
+_MARK = b"\xef\xbb\xbf"
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 # The groups are bounded because the engine remembers each turn of them.
 _STRING_BODY = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+){0,256}', re.DOTALL)
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?")
 _BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+"[^"{}\[\]]*+){0,256}')
 _OPEN, _CLOSE = b"{[", b"}]"
 _VALUE, _NAME, _FIRST_NAME, _COLON, _AFTER, _FIRST_VALUE, _DONE, _BAD = range(8)
-_BAD_SCALAR = object()
 _SKIPPED = object()
 
 
@@ -46,6 +49,7 @@ class Sieve:
     """Incremental; its memory is bounded by the wanted members, whatever passes through."""
 
     __slots__ = (
+        "_begun",
         "_collect",
         "_containers",
         "_held",
@@ -77,6 +81,8 @@ class Sieve:
         self._held = b""
         """A scalar or an escape that the last piece may have cut."""
         self._items = 0
+        self._begun = False
+        """What came is more than the beginning of a byte order mark."""
 
     @property
     def done(self) -> bool:
@@ -95,6 +101,12 @@ class Sieve:
         if self._held:
             data, self._held = self._held + data, b""
         position, end = 0, len(data)
+        if not self._begun:
+            if end < len(_MARK) and _MARK.startswith(data):
+                self._held = data
+                return
+            self._begun = True
+            position = len(_MARK) if data.startswith(_MARK) else 0
         while position < end and self._state < _DONE:
             if self._string:
                 position = self._string_on(data, position)
@@ -232,12 +244,12 @@ class Sieve:
         return _NAME if type(self._containers[-1]) is dict else _VALUE
 
     def _scalar(self, raw: bytes) -> None:
-        try:
-            value = _LITERALS[raw] if raw in _LITERALS else orjson.loads(raw)
-        except ValueError:
+        if raw in _LITERALS:
+            self._end_value(_LITERALS[raw])
+        elif _NUMBER.fullmatch(raw):
+            self._end_value(_number(raw))
+        else:
             self._state = _BAD
-            return
-        self._end_value(value)
 
     def _end_value(self, value: Any) -> None:
         if not self._containers:
@@ -252,6 +264,14 @@ class Sieve:
         elif type(container) is list and value is not _SKIPPED and self._items < ITEMS_MAX:
             self._items += 1
             container.append(value)
+
+
+def _number(raw: bytes) -> int | float | None:
+    try:
+        value: int | float = orjson.loads(raw)
+    except ValueError:
+        return None
+    return value
 
 
 _LITERALS = {

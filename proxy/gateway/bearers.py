@@ -53,6 +53,11 @@ class Bearers:
             "Incorrect client secret provided: it was not issued through this proxy.", "unknown"
         )
 
+    def issuer(self, secret: bytes) -> str:
+        """The name of the upstream that issued a client secret, and understands it."""
+        owner = self._owners.owner(secret_id(secret))
+        return owner.upstream if owner is not None else ""
+
     def _by_secret(self, front: Front, request: Request, token: bytes) -> Caller | None:
         owner = self._owners.owner(secret_id(token))
         if owner is None or owner.key_digest is None:

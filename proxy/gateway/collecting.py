@@ -29,6 +29,7 @@ class Collecting:
         """How many bytes one body may have."""
         self._total_max = settings.body_read_total_max_bytes
         self._by_model = by_model
+        self._isolates = settings.object_isolation != "off"
         self._callers: dict[Request, Caller] = {}
         self._bytes = 0
 
@@ -41,7 +42,9 @@ class Collecting:
         """Whether to read it whole: the pass needs the model, the ceiling, the objects it names, the place to splice."""
         if not request.has_body or not (request.chunked or (request.length or 0) <= self.body_max):
             return False
-        return request.is_json or _matters(request, by_model=self._by_model or caller.knows_models)
+        if request.is_json or _matters(request, by_model=self._by_model or caller.knows_models):
+            return True
+        return self._isolates and request.is_form and _endpoint_of(request).objects.in_forms
 
     def check_unread(self, request: Request, caller: Caller) -> None:
         """Of a body that is too large to be read: whether a rule of the key needs it. Raises Refusal 413."""

@@ -177,6 +177,8 @@ class Handler:
             caller,
         )
         upstream = self._upstreams.choose(call.model)
+        if request.secret:
+            upstream = self._upstreams.named(self._bearers.issuer(request.secret))
         exchange = Exchange(self._new_id(request.started_us), caller, call, request, upstream)
         try:
             self._check(exchange, body)

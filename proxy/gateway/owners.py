@@ -19,7 +19,7 @@ from proxy.core.caller import Caller
 from proxy.core.claims import owner_of_row
 from proxy.core.decode import decode_whole
 from proxy.core.objects import NO_OBJECTS, Owner, not_found
-from proxy.core.references import references
+from proxy.core.references import REFERENCES_MAX, form_references, hides_names, references
 from proxy.core.refusal import Refusal, unavailable
 from proxy.gateway.exchange import Exchange
 from proxy.metrics import Metrics
@@ -53,6 +53,8 @@ class Owners:
         self._clock = clock
         self.isolation = settings.object_isolation
         self._refuses_unknown = settings.unknown_objects == "refuse" and self.isolation != "off"
+        self._looks_at_paths = self.isolation != "off" or bool(settings.upstreams)
+        """Whose an object is, or which upstream holds it, decides about the request."""
         self._fresh_s = min(settings.flush_interval_s, FRESH_PAUSE_MAX_S)
         self._timeout_s = min(LOOK_UP_TIMEOUT_S, settings.database_timeout_s)
         self._owners: dict[str, Owner] = {}
@@ -74,7 +76,7 @@ class Owners:
                 if hint in body:
                     break
             else:
-                if b"content-encoding" not in exchange.request.fields:
+                if b"content-encoding" not in exchange.request.fields and not hides_names(body):
                     return True
         exchange.named = self._named(exchange, body)
         if any(self._is_missing(object_id) for object_id, _ in exchange.named):
@@ -136,9 +138,11 @@ class Owners:
     async def look_up(self, ids: Iterable[str]) -> bool:
         """Ask Postgres who made them. False: it could not be asked."""
         wanted = list(ids)
+        # An id that Postgres can't hold is nobody's, and must not keep the others from being found.
+        possible = [object_id for object_id in wanted if _is_storable(object_id)]
         self._metrics.database_round_trips.inc(PURPOSE)
         try:
-            rows = await objects.fetch_owners(self._pool, wanted, timeout_s=self._timeout_s)
+            rows = await objects.fetch_owners(self._pool, possible, timeout_s=self._timeout_s)
         except (*UNAVAILABLE, *RETRYABLE, PostgresError) as error:
             self._metrics.database_failures.inc(PURPOSE)
             log.warning("owners of objects can't be looked up", extra={"error": repr(error)})
@@ -201,7 +205,7 @@ class Owners:
         endpoint, rule = call.endpoint, call.endpoint.objects
         named: list[tuple[str, str]] = []
         if call.object_id is not None and rule.names is not None:
-            if self.isolation != "off" or endpoint.by_object:
+            if self._looks_at_paths or endpoint.by_object:
                 named.append((call.object_id, PATH))
             if endpoint.by_object and (inner := _inner_id(call.path, endpoint.template)) is not None:
                 named.append((inner, INNER))
@@ -214,13 +218,26 @@ class Owners:
         if body and rule.hints:
             encoding = exchange.request.fields.get(b"content-encoding")
             text = body if encoding is None else decode_whole(body, encoding, DECODED_MAX_BYTES)
-            if text and any(hint in text for hint in rule.hints):
-                named += references(text)
+            if text and (hides_names(text) or any(hint in text for hint in rule.hints)):
+                named += _in_body(text, exchange.request.fields.get(b"content-type", b""))
         return tuple(named)
 
 
 PATH = ""
 INNER = "/"
+
+
+def _in_body(text: bytes, content_type: bytes) -> tuple[tuple[str, str], ...]:
+    """What a body names. Raises Refusal 400 where it names more than is looked at."""
+    found = references(text) or form_references(text, content_type)
+    if len(found) > REFERENCES_MAX:
+        raise Refusal(
+            400,
+            "too_many_objects",
+            f"A request may name {REFERENCES_MAX} objects.",
+            reason="too_many_objects",
+        )
+    return found
 
 
 def _inner_id(path: str, template: str) -> str | None:
@@ -229,6 +246,11 @@ def _inner_id(path: str, template: str) -> str | None:
     at = [index for index, part in enumerate(parts) if part.startswith("{")]
     segments = path.split("/")
     return segments[at[-1]] if len(at) > 1 and len(segments) == len(parts) else None
+
+
+def _is_storable(object_id: str) -> bool:
+    """No NUL, no half of a surrogate pair."""
+    return "\0" not in object_id and not any("\ud800" <= each <= "\udfff" for each in object_id)
 
 
 def _keep(memory: dict[str, _Value], name: str, value: _Value) -> None:

@@ -133,14 +133,20 @@ class Makers:
         ):
             kind = None
         found = []
+        upstream = exchange.upstream.name
         if kind is not None and object_id is not None:
             follow = None if child else self._to_follow(exchange, kind, object_id, reading)
-            found.append(Made(object_id, kind, follow=follow))
+            found.append(Made(object_id, kind, follow=follow, upstream=upstream))
             self._owners.remember(object_id, self.owner_of(exchange, kind))
         if exchange.issued is not None:
             issued = self._owners.owner(exchange.issued)
             found.append(
-                Made(exchange.issued, "client_secret", expires_at=issued.expires_at if issued else None)
+                Made(
+                    exchange.issued,
+                    "client_secret",
+                    expires_at=issued.expires_at if issued else None,
+                    upstream=upstream,
+                )
             )
         also = [(each, kind_) for each, kind_ in reading.also]
         also += [
@@ -152,7 +158,7 @@ class Makers:
             if self._owners.owner(each) is None:
                 owner = exchange.owner or self.owner_of(exchange, kind_)
                 self._owners.remember(each, replace(owner, kind=kind_))
-                found.append(Made(each, kind_, owner=exchange.owner, again=True))
+                found.append(Made(each, kind_, owner=exchange.owner, again=True, upstream=upstream))
         return tuple(found)
 
     def owner_of(self, exchange: Exchange, kind: str) -> Owner:

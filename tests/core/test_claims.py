@@ -66,7 +66,10 @@ def test_a_maker_is_forestalled_only_by_a_read_of_what_it_made() -> None:
 
 def test_objects_come_with_their_maker() -> None:
     follow = {"path": "/v1/batches/batch_1", "headers": {}}
-    made = (Made("batch_1", "batch", follow=follow), Made("file-1", "file", owner=BATCH, again=True))
+    made = (
+        Made("batch_1", "batch", follow=follow, upstream="router"),
+        Made("file-1", "file", owner=BATCH, again=True),
+    )
     own, foreign = object_rows(spooled(Ownership(made=made), operation="mine"))
     assert (own["id"], own["user_id"], own["operation"], own["follow"]) == (
         "batch_1",
@@ -76,3 +79,4 @@ def test_objects_come_with_their_maker() -> None:
     )
     assert (foreign["id"], foreign["user_id"], foreign["operation"]) == ("file-1", "user_m", "essay")
     assert own["record_id"] == foreign["record_id"] == make_record(1).id
+    assert (own["upstream"], foreign["upstream"]) == ("router", "")

@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.decode import PIECE_BYTES_MAX, Decoder, codings_of, decode_whole
+from proxy.core.decode import PIECE_BYTES_MAX, Decoder, as_utf8, codings_of, decode_whole
 
 RAW_DEFLATE = lambda data: (made := zlib.compressobj(wbits=-15)).compress(data) + made.flush()
 PACKERS: dict[str, Any] = {
@@ -84,3 +84,14 @@ def test_padding_behind_a_gzip_body_does_no_harm() -> None:
     decoder = Decoder(("gzip",), 100)
     assert b"".join(decoder.pieces(gzip.compress(b"hello") + bytes(64))) == b"hello"
     assert not decoder.failed
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_json_is_understood_in_every_unicode_encoding(encoding: str) -> None:
+    text = '{"model":"gpt-4o","café":"\U0001f600"}'
+    assert as_utf8(text.encode(encoding)) == text.encode()
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_make_encodings_fail(body: bytes) -> None:
+    assert isinstance(as_utf8(body), bytes)

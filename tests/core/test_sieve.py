@@ -54,7 +54,7 @@ def test_the_sieve_keeps_what_is_wanted_however_the_text_is_cut(
 @pytest.mark.parametrize(
     "text",
     [b"", b" ", b"{", b'{"a"', b'{"a":', b'{"a":1', b'{"a":1,', b'{"a":1,}', b"{,}", b"[1,]", b"[1 2]", b'{"a" 1}', b'{"a":}',
-     b"{a:1}", b'{"a":1]', b"[1}", b"]", b'"abc', b"tru", b'{"a":xyz}', b'{"a":"b" "c"}', b":", b'{"x":[}'],
+     b'{"a":01}', b'{"a":1.}', b'{"a":--1}', b'{"x":1e}', b"{a:1}", b'{"a":1]', b"[1}", b"]", b'"abc', b"tru", b'{"a":xyz}', b'{"a":"b" "c"}', b":", b'{"x":[}'],
 )  # fmt: skip
 def test_what_is_no_json_in_structure_gives_nothing(text: bytes) -> None:
     assert reduce(text, KEEP) is None
@@ -65,6 +65,31 @@ def test_what_a_strict_parser_rejects_is_read_where_its_structure_is_clear() -> 
         "a": None,
         "usage": {"a": "\ud800"},
     }
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [(b"1e400", None), (b"-1e999999999", None), (b"1" * 4000, None), (b"123.25", 123.25), (b"-7", -7), (b"0.5e-3", 0.0005)],
+)  # fmt: skip
+def test_a_number_of_any_size_hides_nothing(number: bytes, value: object) -> None:
+    for text in (b'{"a":%b,"usage":{"a":1}}' % number, b'{"usage":{"a":1},"a":%b}' % number):
+        assert reduce(text, KEEP) == {"a": value, "usage": {"a": 1}}
+        cut = Sieve(KEEP)
+        for at in range(len(text)):
+            cut.feed(text[at : at + 1])
+        assert cut.result() == {"a": value, "usage": {"a": 1}}
+    assert reduce(b'{"x":%b,"a":1}' % number, KEEP) == {"a": 1}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a_byte_order_mark_hides_nothing(size: int) -> None:
+    text = b'\xef\xbb\xbf{"a":1}'
+    made = Sieve(KEEP)
+    for at in range(0, len(text), size):
+        made.feed(text[at : at + size])
+    assert made.result() == {"a": 1}
+    assert reduce(b"\xef\xbb", KEEP) is None
+    assert reduce(b'{"a":\xef\xbb\xbf1}', KEEP) is None
 
 
 def test_the_last_of_two_members_of_one_name_counts() -> None:

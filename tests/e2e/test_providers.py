@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.account import MODEL, Account
 from tests.fake_upstream import FakeUpstream
 from tests.openai_answers import plain
-from tests.proxy_process import UPSTREAM_KEY, ProxyProcess
+from tests.proxy_process import UPSTREAM_KEY, ProxyProcess, wait_until
 
 CONFIG = """
 [[upstreams]]
@@ -86,6 +89,59 @@ async def test_each_upstream_gets_its_models_with_its_key_at_its_price(
         ("openai", 210_000),
         ("openrouter", 4_500_000),
     ]
+
+
+OBJECTS_CONFIG = """
+[[upstreams]]
+name = "local"
+url = "{local}"
+key = "sk-local"
+models = ["*-local"]
+
+[[prices]]
+provider = "local"
+model = "{model}"
+rates = {{ input_tokens = "0.01", output_tokens = "0.02" }}
+"""
+
+
+@pytest.mark.parametrize("isolation", ["user", "off"])
+def test_what_was_made_at_an_upstream_is_asked_for_there_in_every_worker_and_by_the_follower(
+    database_url: str, tmp_path: Path, isolation: str
+) -> None:
+    elsewhere, openai = Account(), Account()
+    config = tmp_path / "config.toml"
+    with FakeUpstream.running(openai.respond) as default, FakeUpstream.running(elsewhere.respond) as local:
+        config.write_text(OBJECTS_CONFIG.format(local=local.url, model=MODEL))
+        with ProxyProcess.running(
+            upstream_url=default.url, database_url=database_url, directory=tmp_path / "proxy", config=config,
+            workers=2, follow_first_s=0.2, follow_max_s=0.5, object_isolation=isolation,
+        ) as proxy:  # fmt: skip
+            ana = proxy.person("Ana")
+            default.forget()
+            asked = {"model": "llama-local", "input": "Hello", "background": True}
+            waits, read = (
+                proxy.request("POST", "/v1/responses", asked, ana.key).body["id"] for _ in range(2)
+            )
+            elsewhere.finish(read)
+            wait_until(
+                lambda: len(proxy.query("select from objects where upstream = 'local'")) == 2, "two objects"
+            )
+            for _ in range(6):
+                reply = proxy.request("GET", f"/v1/responses/{read}", key=ana.key)
+                assert (reply.status, reply.body["usage"]["total_tokens"]) == (200, 1200)
+                reply = proxy.request("GET", f"/v1/responses/{read}/input_items", key=ana.key)
+                assert reply.status == 200
+            elsewhere.finish(waits)
+            billed = "select * from usage_records where user_id = $1 and total_tokens > 0"
+            wait_until(lambda: len(proxy.query(billed, ana.user_id)) == 2, "two bills")
+            bills = proxy.query(billed, ana.user_id)
+
+    assert default.requests == []
+    assert {request.head.one(b"authorization") for request in local.requests} == {b"Bearer sk-local"}
+    assert {(bill["provider"], bill["cost_nanousd"], bill["user_id"]) for bill in bills} == {
+        ("local", 1000 * 10 + 200 * 20, ana.user_id)
+    }
 
 
 def told(upstream: FakeUpstream) -> list[tuple[bytes, bytes | None, Any]]:

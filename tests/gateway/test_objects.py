@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ from tests.fake_upstream import FakeUpstream, answer, close
 from tests.openai_answers import dumps, plain
 from tests.proxy_process import Person, ProxyProcess, Reply, wait_until
 from tests.raw_client import RawClient
+from tests.signals import DEADLINE_S
 from tests.wire import head
 
 ASKED = {"model": "gpt-4o-mini", "input": "Hello"}
@@ -258,6 +261,63 @@ def test_what_somebody_else_made_can_not_be_used_in_a_request(
     assert house.ask(bob, "POST", path, json.loads(text)).status == 404
     assert len(house.upstream.requests) == before
     assert house.ask(ana, "POST", path, json.loads(text)).status == 200
+
+
+def form(name: str, value: str) -> bytes:
+    junk = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="%d"\r\n\r\ny\r\n' % number for number in range(99)
+    )
+    video = b'--x\r\nContent-Disposition: form-data; name="video"; filename="v.mp4"\r\n\r\n\0\0\0\r\n'
+    last = f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n--x--\r\n'
+    return junk + video + last.encode()
+
+
+RAW: dict[str, tuple[str, Callable[[str], bytes]]] = {
+    "a name that is escaped": ("/v1/responses", lambda file: b'{"prompt":{},"input":[{"file\\u005fi\\u0064":"%b"}]}' % file.encode()),
+    "another encoding": ("/v1/responses", lambda file: f'{{"input":[{{"file_id":"{file}"}}]}}'.encode("utf-16")),
+    "beside an id that can't be": ("/v1/responses", lambda file: b'{"input":[{"file_id":"\\u0000"},{"file_id":"%b"}]}' % file.encode()),
+    "beside half a surrogate pair": ("/v1/responses", lambda file: b'{"input":[{"file_id":"\\ud800"},{"file_id":"%b"}]}' % file.encode()),
+    "beside a number beyond floats": ("/v1/responses", lambda file: b'{"temperature":1e400,"input":[{"file_id":"%b"}]}' % file.encode()),
+    "behind many others": ("/v1/responses", lambda file: json.dumps({"input": [{"file_id": f"file-x{n}"} for n in range(4000)] + [{"file_id": file}]}).encode()),
+    "compressed": ("/v1/responses", lambda file: gzip.compress(f'{{"input":[{{"file_id":"{file}"}}]}}'.encode())),
+    "a form": ("/v1/videos/edits", lambda file: form("video[id]", file)),
+    "a form of another name": ("/v1/videos", lambda file: form("input_reference[file_id]", file)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", RAW)
+def test_no_way_of_writing_gets_around_whose_an_object_is(house: House, way: str) -> None:
+    path, write = RAW[way]
+    ana, bob = house.someone(), house.someone()
+    made = house.make(ana, "/v1/files")["id"]
+    house.stored(made)
+    body = write(made)
+    lines = {"content-type": "application/json"}
+    if "form" in way:
+        lines["content-type"] = "multipart/form-data; boundary=x"
+    elif way == "compressed":
+        lines["content-encoding"] = "gzip"
+
+    def ask(who: Person) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", house.proxy.port, timeout=DEADLINE_S)
+        try:
+            connection.request("POST", path, body, lines | {"authorization": f"Bearer {who.key}"})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    before = len(house.upstream.requests)
+    assert [ask(bob) for _ in range(3)] == [404] * 3  # either worker
+    assert len(house.upstream.requests) == before
+    ask(ana)
+    assert len(house.upstream.requests) == before + 1
+    assert bytes(house.upstream.requests[-1].body) == body
+
+
+def test_a_request_that_names_more_objects_than_are_looked_at_is_refused(house: House) -> None:
+    asked = {"input": [{"file_id": f"file-x{number}"} for number in range(5001)]}
+    reply = house.ask(house.someone(), "POST", "/v1/responses", asked)
+    assert (reply.status, reply.body["error"]["code"]) == (400, "too_many_objects")
 
 
 def test_what_nobody_made_here_is_passed_on(house: House) -> None:
