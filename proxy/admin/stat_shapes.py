@@ -46,6 +46,7 @@ class Sums(View):
     average_duration_ms: float | None
     average_ttfb_ms: float | None
     cache_hit_rate: float | None = Field(description="The cached part of all input tokens.")
+    cache_saved_usd: Usd = Field(description="How much more it would have cost without the prompt cache.")
     first_request_at: datetime | None
     last_request_at: datetime | None
 
@@ -96,6 +97,7 @@ def sums(row: Row) -> dict[str, Any]:
         "average_duration_ms": share(row["duration_ms"], requests, 2),
         "average_ttfb_ms": share(row["ttfb_ms"], row["ttfb_count"], 2),
         "cache_hit_rate": share(row["cached_input_tokens"], row["input_tokens"]),
+        "cache_saved_usd": format_nano(row["cache_saved_nanousd"]),
         "first_request_at": row["first_at"],
         "last_request_at": row["last_at"],
     }

@@ -159,7 +159,7 @@ def dimension(named: str) -> tuple[Dimension, str | None]:
 _NOTHING: dict[str, Any] = dict.fromkeys(
     (
         "requests", "errors", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens",
-        "reasoning_tokens", "total_tokens", "cost_nanousd", "unpriced", "duration_ms", "ttfb_ms", "ttfb_count", "users",
+        "reasoning_tokens", "total_tokens", "cost_nanousd", "cache_saved_nanousd", "unpriced", "duration_ms", "ttfb_ms", "ttfb_count", "users",
     ),
     0,
 ) | {"first_at": None, "last_at": None, "second": None}  # fmt: skip

@@ -121,6 +121,7 @@ class _Request:
             usage_source=source,  # type: ignore[arg-type]
             cost_nanousd=cost.nanousd,
             price_id=cost.price_id,
+            cache_saved_nanousd=cost.cache_saved_nanousd,
             object_id=f"{'resp' if work.kind == 'responses' else 'chatcmpl'}_{draw.getrandbits(96):024x}"
             if answered and work.kind in {"chat", "responses"}
             else None,

@@ -51,6 +51,8 @@ _NARROWEST: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("output_image_tokens",), ("output_tokens",)),
 )
 _INPUT_CLASSES = 8
+COST_MAX_NANOUSD = 2**53
+"""Nine million dollars: no answer costs more. One that says so may have reported anything, and must not break the sums."""
 # Ways to measure the same work, of which a price uses some: seconds may be reported beside tokens. All else is a fee.
 _MEASURES = ("_tokens", "_characters", "_ms", "_pixels", "_pages", "_messages")
 _IMAGES = "images"
@@ -167,9 +169,33 @@ def disjoint(usage: Usage) -> Classes:
 
 
 def cost_of(price: Price, usage: Usage) -> int | None:
-    """Nano-dollars, rounded half up once. None: the price says nothing about what was used."""
+    """Nano-dollars, rounded half up once. None: the price says nothing about what was used, or the cost is absurd."""
     total = _numerator(price, usage)
-    return None if total is None else (total + price.divisor // 2) // price.divisor
+    if total is None:
+        return None
+    cost = (total + price.divisor // 2) // price.divisor
+    return cost if cost <= COST_MAX_NANOUSD else None
+
+
+def saved_by_cache(price: Price, usage: Usage) -> int:
+    """Nano-dollars that the cached tokens would have cost more as fresh ones, rounded half up once; 0 without a price of tokens.
+
+    For usage with cached tokens only: it is on the hot path.
+    """
+    if not price.has_tokens:
+        return 0
+    requests = max(dict(usage.units).get(_REQUESTS, 1), 1) if usage.units else 1
+    rates = _step(price, -(-usage.input_tokens // requests)) if price.steps else price.rates
+    if usage.input_audio_tokens or usage.input_image_tokens or usage.cached_input_tokens > usage.input_tokens:
+        tokens = disjoint(usage)
+        saved = (
+            tokens.cached * (rates.text - rates.cached)
+            + tokens.cached_audio * (rates.audio - rates.cached_audio)
+            + tokens.cached_image * (rates.image - rates.cached_image)
+        )
+    else:
+        saved = usage.cached_input_tokens * (rates.text - rates.cached)
+    return (saved + price.divisor // 2) // price.divisor
 
 
 def exact_cost_of(price: Price, usage: Usage) -> Fraction | None:
@@ -256,7 +282,8 @@ def _disjoint_audio(price: Price, units: dict[str, int]) -> Iterator[tuple[str, 
 def ceiling_of(
     price: Price, input_tokens: int, output_tokens: int, units: tuple[tuple[str, int], ...] = ()
 ) -> int:
-    """An upper bound of the cost of so much text, audio or images, rounded up: nothing cached, the dearest classes.
+    """An upper bound of the cost of so much text, audio or images, rounded up: nothing cached, the dearest classes; at most
+    COST_MAX_NANOUSD.
 
     `units` are what the request itself says of its other units. Units without a rate, and tools that the model may
     call, can't be bounded and are left out.
@@ -268,4 +295,4 @@ def ceiling_of(
     total = price.request + tokens
     for name, count in units:
         total += count * price.units.get(name, 0)
-    return -(-total // price.divisor)
+    return min(-(-total // price.divisor), COST_MAX_NANOUSD)

@@ -39,6 +39,7 @@ def part_record(
         usage_source="reported",
         cost_nanousd=cost.nanousd,
         price_id=cost.price_id,
+        cache_saved_nanousd=cost.cache_saved_nanousd,
         object_id=part.object_id,
         finish_reason=None,
         error_type=None,

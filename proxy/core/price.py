@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from proxy.core.costs import Price, ceiling_of, compile_price, cost_of
+from proxy.core.costs import Price, ceiling_of, compile_price, cost_of, saved_by_cache
 from proxy.core.usage import TOOL_PREFIX, Part, Usage
 
 __all__ = ["Cost", "Price", "PriceBook", "Quote", "Source", "ceiling_of", "compile_price", "cost_of"]
@@ -28,6 +28,8 @@ class Cost:
 
     nanousd: int | None
     price_id: str | None = None
+    cache_saved_nanousd: int = 0
+    """How much more it would have been had nothing come from the prompt cache."""
 
 
 NO_COST = Cost(0)
@@ -102,20 +104,10 @@ class PriceBook:
         if price is None:
             return UNKNOWN_COST
         nanousd = cost_of(price, usage)
-        return UNKNOWN_COST if nanousd is None else Cost(nanousd, price.id)
-
-    def cache_saving(
-        self, provider: str, model: str | None, tier: str | None, cached_input_tokens: int, at: float
-    ) -> int | None:
-        """Nano-dollars that so many cached text tokens cost less than uncached ones would have; None: no price.
-
-        At the rates of short requests, so that sums over many records, whose lengths are not known, have an answer.
-        """
-        price = self.price(provider, model, tier, at)
-        if price is None or not price.has_tokens:
-            return None
-        saved = cached_input_tokens * (price.rates.text - price.rates.cached)
-        return (saved + price.divisor // 2) // price.divisor
+        if nanousd is None:
+            return UNKNOWN_COST
+        saved = saved_by_cache(price, usage) if usage.cached_input_tokens else 0
+        return Cost(nanousd, price.id, saved)
 
     def ceiling(
         self,

@@ -77,3 +77,5 @@ class UsageRecord:
     """What the recorder settles against quota windows, in the transaction that stores the record."""
     ownership: Ownership | None = None
     """What it says about objects, where it says anything."""
+    cache_saved_nanousd: int = 0
+    """How much more it would have cost had nothing come from the prompt cache; 0 where the price is unknown."""

@@ -89,7 +89,7 @@ RECORD_FIELDS: Final = (
         "units",
         "charges",
     ),
-    *("part", "ownership"),
+    *("part", "ownership", "cache_saved_nanousd"),
 )
 """As the store's `store_records` counts them. `units` is an object, a charge [quota_id, window_start, scope_id, amount,
 share_id, held]; `ownership`, told by claims.py, is taken off before a record is stored, and most have none."""
@@ -165,11 +165,17 @@ def encode_record(record: UsageRecord) -> bytes:
         usage.input_image_tokens, usage.cached_image_tokens, usage.reasoning_tokens, usage.output_audio_tokens,
         usage.output_image_tokens, dict(usage.units) if usage.units else None, _charges(record.charges),
     )  # fmt: skip
-    if record.ownership is not None:
-        fields = (*fields, record.part, encode_ownership(record.ownership, record.charges))
+    if record.ownership is not None or record.cache_saved_nanousd:
+        fields = (*fields, record.part, _ownership(record))
+        if record.cache_saved_nanousd:
+            fields = (*fields, record.cache_saved_nanousd)
     elif record.part is not None:
         fields = (*fields, record.part)
     return _dump(fields)
+
+
+def _ownership(record: UsageRecord) -> dict[str, Any] | None:
+    return None if record.ownership is None else encode_ownership(record.ownership, record.charges)
 
 
 def _charges(charges: tuple[Charge, ...]) -> list[tuple[Any, ...]] | None:

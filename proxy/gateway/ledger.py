@@ -274,6 +274,7 @@ class Ledger:
         )
         record.usage_source = source
         record.cost_nanousd, record.price_id = cost.nanousd, cost.price_id
+        record.cache_saved_nanousd = cost.cache_saved_nanousd
         record.ownership = ownership
         record.group_id = caller.group_id
         record.requested_model = call.model

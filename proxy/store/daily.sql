@@ -23,13 +23,13 @@ delete from usage_daily where day = $1;
 -- name: make
 insert into usage_daily (
     day, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, requests, errors, input_tokens,
-    cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens, cost_nanousd, unpriced,
-    duration_ms, ttfb_ms, ttfb_count, first_at, last_at
+    cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens, cost_nanousd, cache_saved_nanousd,
+    unpriced, duration_ms, ttfb_ms, ttfb_count, first_at, last_at
 )
 select
     $1::timestamptz, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, sum(requests),
     sum(errors), sum(input_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(output_tokens),
-    sum(reasoning_tokens), sum(total_tokens), sum(cost_nanousd), sum(unpriced), sum(duration_ms), sum(ttfb_ms),
+    sum(reasoning_tokens), sum(total_tokens), sum(cost_nanousd), sum(cache_saved_nanousd), sum(unpriced), sum(duration_ms), sum(ttfb_ms),
     sum(ttfb_count), min(first_at), max(last_at)
 from usage_hourly
 where hour >= $1::timestamptz and hour < $1::timestamptz + interval '1 day'

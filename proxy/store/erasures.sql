@@ -87,12 +87,12 @@ with gone as (
 insert into usage_hourly as known (
     hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, requests, errors,
     input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens,
-    cost_nanousd, unpriced, duration_ms, ttfb_ms, ttfb_count, first_at, last_at
+    cost_nanousd, cache_saved_nanousd, unpriced, duration_ms, ttfb_ms, ttfb_count, first_at, last_at
 )
 select
     hour, 'erased', case when key_id = any ($2::text[]) then 'erased' else key_id end, group_id, provider, model, endpoint,
     operation, status, '{}', sum(requests), sum(errors), sum(input_tokens), sum(cached_input_tokens),
-    sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), sum(total_tokens), sum(cost_nanousd),
+    sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), sum(total_tokens), sum(cost_nanousd), sum(cache_saved_nanousd),
     sum(unpriced), sum(duration_ms), sum(ttfb_ms), sum(ttfb_count), min(first_at), max(last_at)
 from gone
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9
@@ -107,6 +107,7 @@ on conflict (hour, user_id, key_id, group_id, provider, model, endpoint, operati
     reasoning_tokens = known.reasoning_tokens + excluded.reasoning_tokens,
     total_tokens = known.total_tokens + excluded.total_tokens,
     cost_nanousd = known.cost_nanousd + excluded.cost_nanousd,
+    cache_saved_nanousd = known.cache_saved_nanousd + excluded.cache_saved_nanousd,
     unpriced = known.unpriced + excluded.unpriced,
     duration_ms = known.duration_ms + excluded.duration_ms,
     ttfb_ms = known.ttfb_ms + excluded.ttfb_ms,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,8 +15,9 @@ from proxy.core.spoolformat import RECORD_FIELDS, decode_record
 from proxy.store.postgres import Connection, Pool, statements
 from proxy.store.transactions import bounded
 
-_OWNED = b"}]"
-"""How the payload of a record ends that says something about objects."""
+_OWNED = re.compile(rb"\}(,-?\d+)?\]")
+"""How the payload of a record ends that says something about objects: with that, or with what the cache saved behind it."""
+_END_BYTES = 24
 
 
 async def settle(connection: Connection, payloads: Sequence[bytes]) -> list[bytes]:
@@ -23,7 +25,7 @@ async def settle(connection: Connection, payloads: Sequence[bytes]) -> list[byte
 
     Belongs into the transaction that stores them, before they are.
     """
-    owned = {at: decode_record(payload) for at, payload in enumerate(payloads) if payload.endswith(_OWNED)}
+    owned = {at: decode_record(payload) for at, payload in enumerate(payloads) if _owned(payload)}
     if not owned:
         return list(payloads)
     named = statements("objects")
@@ -47,6 +49,11 @@ async def settle(connection: Connection, payloads: Sequence[bytes]) -> list[byte
         fields = settled(record, lost.get(record["id"], frozenset()))
         kept[at] = orjson.dumps([fields.get(name) for name in RECORD_FIELDS])
     return kept
+
+
+def _owned(payload: bytes) -> bool:
+    brace = payload.rfind(b"}", -_END_BYTES)
+    return brace >= 0 and _OWNED.fullmatch(payload, brace) is not None
 
 
 async def _claim(connection: Connection, records: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:

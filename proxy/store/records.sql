@@ -27,7 +27,8 @@ with sent as materialized (
         coalesce((e ->> 40)::bigint, 0) as input_image_tokens, coalesce((e ->> 41)::bigint, 0) as cached_image_tokens,
         coalesce((e ->> 42)::bigint, 0) as reasoning_tokens, coalesce((e ->> 43)::bigint, 0) as output_audio_tokens,
         coalesce((e ->> 44)::bigint, 0) as output_image_tokens, coalesce(nullif(e -> 45, 'null'), '{}') as units,
-        nullif(e -> 46, 'null') as charges, e ->> 47 as part
+        nullif(e -> 46, 'null') as charges, e ->> 47 as part,
+        coalesce((e ->> 49)::bigint, 0) as cache_saved_nanousd
     from jsonb_array_elements($1::text::jsonb) as e
     order by (e ->> 0)::uuid
 ),
@@ -47,7 +48,8 @@ line as (
         bytes_out, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
         cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
         reasoning_tokens, output_audio_tokens, output_image_tokens, units,
-        case when gone.user_id is null then charges else charges_without(charges, gone.user_id || gone.key_ids) end as charges, part
+        case when gone.user_id is null then charges else charges_without(charges, gone.user_id || gone.key_ids) end as charges, part,
+        cache_saved_nanousd
     from sent
     left join gone on gone.user_id = sent.user_id
 ),
@@ -58,7 +60,8 @@ inserted as (
         service_tier, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
         cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
         reasoning_tokens, output_audio_tokens, output_image_tokens, units, usage_source, cost_nanousd, price_id,
-        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges, part
+        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges, part,
+        cache_saved_nanousd
     )
     select
         id, parent_id, started_at, key_id, user_id, group_id, provider, endpoint, method, requested_model, served_model,
@@ -66,7 +69,8 @@ inserted as (
         service_tier, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
         cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
         reasoning_tokens, output_audio_tokens, output_image_tokens, units, usage_source, cost_nanousd, price_id,
-        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges, part
+        object_id, upstream_request_id, client_request_id, ttfb_ms, duration_ms, bytes_in, bytes_out, charges, part,
+        cache_saved_nanousd
     from line
     -- a lost exchange is one of which nothing else is known
     where outcome <> 'lost' or not exists (select from usage_records known where known.id = line.id)
@@ -83,13 +87,13 @@ hourly as (
     insert into usage_hourly as known (
         hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, requests, errors,
         input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens,
-        cost_nanousd, unpriced, duration_ms, ttfb_ms, ttfb_count, first_at, last_at
+        cost_nanousd, cache_saved_nanousd, unpriced, duration_ms, ttfb_ms, ttfb_count, first_at, last_at
     )
     select
         hour, user_id, key_id, coalesce(group_id, ''), provider, model, endpoint, left(coalesce(operation, ''), 128),
         status, case when $2::text[] = '{}' or tags = '{}' then '{}' else rollup_tags(tags, $2) end,
         sum(request), sum(failed), sum(input_tokens), sum(cached_input_tokens), sum(cache_write_tokens), sum(output_tokens),
-        sum(reasoning_tokens), sum(total_tokens), coalesce(sum(cost_nanousd), 0),
+        sum(reasoning_tokens), sum(total_tokens), coalesce(sum(cost_nanousd), 0), sum(cache_saved_nanousd),
         count(*) filter (where cost_nanousd is null), sum(duration_ms), coalesce(sum(ttfb_ms), 0), count(ttfb_ms),
         min(started_at), max(started_at)
     from inserted
@@ -105,6 +109,7 @@ hourly as (
         reasoning_tokens = known.reasoning_tokens + excluded.reasoning_tokens,
         total_tokens = known.total_tokens + excluded.total_tokens,
         cost_nanousd = known.cost_nanousd + excluded.cost_nanousd,
+        cache_saved_nanousd = known.cache_saved_nanousd + excluded.cache_saved_nanousd,
         unpriced = known.unpriced + excluded.unpriced,
         duration_ms = known.duration_ms + excluded.duration_ms,
         ttfb_ms = known.ttfb_ms + excluded.ttfb_ms,
@@ -191,6 +196,7 @@ hourly as (
         reasoning_tokens = h.reasoning_tokens - v.reasoning_tokens,
         total_tokens = h.total_tokens - v.total_tokens,
         cost_nanousd = h.cost_nanousd - coalesce(v.cost_nanousd, 0),
+        cache_saved_nanousd = h.cache_saved_nanousd - v.cache_saved_nanousd,
         unpriced = h.unpriced - (v.cost_nanousd is null)::int,
         duration_ms = h.duration_ms - v.duration_ms,
         ttfb_ms = h.ttfb_ms - coalesce(v.ttfb_ms, 0),

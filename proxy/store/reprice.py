@@ -211,7 +211,8 @@ def _compute(rows: list[Row], book: PriceBook, report: Report) -> list[_Change]:
             usage_of(row),
             row["started_at"].timestamp(),
         )
-        changed = (cost.nanousd, cost.price_id) != (row["cost_nanousd"], row["price_id"])
+        after = (cost.nanousd, cost.price_id, cost.cache_saved_nanousd)
+        changed = after != (row["cost_nanousd"], row["price_id"], row["cache_saved_nanousd"])
         report.add(model or "", row["cost_nanousd"], cost, changed=changed)
         if changed:
             changes.append(_Change(row, cost))
@@ -241,11 +242,12 @@ async def _write(
         [change.cost.nanousd for change in changes],
         [change.cost.price_id for change in changes],
         charges,
+        [change.cost.cache_saved_nanousd for change in changes],
     )
     sums = [_sum(change) for change in changes]
     columns = [list(column) for column in zip(*sums, strict=True)]
     report.without_sum += await connection.fetchval(
-        _SQL["add_to_sums"], *columns[:11], list(rollup_tags), columns[11]
+        _SQL["add_to_sums"], *columns[:11], list(rollup_tags), *columns[11:]
     )
     if amounts:
         await connection.execute(
@@ -269,6 +271,7 @@ def _sum(change: _Change) -> tuple[Any, ...]:
         orjson.dumps(row["tags"]).decode(),
         (cost.nanousd or 0) - (row["cost_nanousd"] or 0),
         (cost.nanousd is None) - (row["cost_nanousd"] is None),
+        cost.cache_saved_nanousd - row["cache_saved_nanousd"],
     )
 
 

@@ -5,7 +5,8 @@ select
     id, started_at, key_id, user_id, group_id, provider, endpoint, requested_model, served_model, operation, tags, end_user,
     status, service_tier, input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_tokens,
     cache_write_12h_tokens, input_audio_tokens, cached_audio_tokens, input_image_tokens, cached_image_tokens,
-    reasoning_tokens, output_audio_tokens, output_image_tokens, units, cost_nanousd, price_id, charges
+    reasoning_tokens, output_audio_tokens, output_image_tokens, units, cost_nanousd, cache_saved_nanousd, price_id,
+    charges
 from usage_records
 where started_at >= $1 and started_at < $2
   and (started_at, id) > ($3::timestamptz, $4::uuid)
@@ -27,9 +28,11 @@ limit $8
 for update
 
 -- name: set_costs
-update usage_records r set cost_nanousd = n.cost_nanousd, price_id = n.price_id, charges = n.charges::jsonb
-from unnest($1::timestamptz[], $2::uuid[], $3::bigint[], $4::text[], $5::text[])
-    as n (started_at, id, cost_nanousd, price_id, charges)
+update usage_records r set
+    cost_nanousd = n.cost_nanousd, price_id = n.price_id, charges = n.charges::jsonb,
+    cache_saved_nanousd = n.cache_saved_nanousd
+from unnest($1::timestamptz[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])
+    as n (started_at, id, cost_nanousd, price_id, charges, cache_saved_nanousd)
 where (r.started_at, r.id) = (n.started_at, n.id);
 
 -- name: add_to_sums
@@ -39,12 +42,15 @@ with difference as (
     select *
     from unnest(
         $1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-        $9::smallint[], $10::text[], $11::bigint[], $13::bigint[]
+        $9::smallint[], $10::text[], $11::bigint[], $13::bigint[], $14::bigint[]
     ) with ordinality
-        as d (hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, cost_nanousd, unpriced, n)
+        as d (
+            hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, cost_nanousd, unpriced,
+            cache_saved_nanousd, n
+        )
 ),
 found as (
-    select d.cost_nanousd, d.unpriced, rollup.*
+    select d.cost_nanousd, d.unpriced, d.cache_saved_nanousd, rollup.*
     from difference d
     left join lateral (
         select h.hour, h.user_id, h.key_id, h.group_id, h.provider, h.model, h.endpoint, h.operation, h.status, h.tags
@@ -59,7 +65,8 @@ found as (
 total as (
     select
         hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags,
-        sum(cost_nanousd)::bigint as cost_nanousd, sum(unpriced)::bigint as unpriced
+        sum(cost_nanousd)::bigint as cost_nanousd, sum(unpriced)::bigint as unpriced,
+        sum(cache_saved_nanousd)::bigint as cache_saved_nanousd
     from found
     where hour is not null
     group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
@@ -75,6 +82,7 @@ locked as (
 changed as (
     update usage_hourly h set
         cost_nanousd = h.cost_nanousd + t.cost_nanousd,
+        cache_saved_nanousd = h.cache_saved_nanousd + t.cache_saved_nanousd,
         unpriced = greatest(0, h.unpriced + t.unpriced)
     from total t
     join locked using (hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags)

@@ -8,7 +8,7 @@ facts as (
     select
         r.hour as at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
         r.requests, r.errors, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.output_tokens,
-        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
+        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.cache_saved_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
         r.first_at, r.last_at
     from usage_hourly r
     where ((r.hour >= $4::timestamptz and r.hour < $6::timestamptz)
@@ -18,7 +18,7 @@ facts as (
     select
         r.day, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
         r.requests, r.errors, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.output_tokens,
-        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
+        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.cache_saved_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
         r.first_at, r.last_at
     from usage_daily r
     where r.day >= $6::timestamptz and r.day < $7::timestamptz
@@ -29,7 +29,7 @@ facts as (
         left(coalesce(d.served_model, d.requested_model, ''), 200), d.endpoint, left(coalesce(d.operation, ''), 128), d.status, d.tags,
         (d.part is null)::integer, (d.part is null and d.outcome not in ('success', 'client_gone'))::integer, d.input_tokens, d.cached_input_tokens, d.cache_write_tokens,
         d.output_tokens, d.reasoning_tokens, d.total_tokens, coalesce(d.cost_nanousd, 0),
-        (d.cost_nanousd is null)::integer, d.duration_ms, coalesce(d.ttfb_ms, 0), (d.ttfb_ms is not null)::integer,
+        d.cache_saved_nanousd, (d.cost_nanousd is null)::integer, d.duration_ms, coalesce(d.ttfb_ms, 0), (d.ttfb_ms is not null)::integer,
         d.started_at, d.started_at
     from usage_records d
     where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
@@ -89,6 +89,7 @@ facts as (
     coalesce(sum(f.reasoning_tokens), 0)::bigint as reasoning_tokens,
     coalesce(sum(f.total_tokens), 0)::bigint as total_tokens,
     coalesce(sum(f.cost_nanousd), 0)::bigint as cost_nanousd,
+    coalesce(sum(f.cache_saved_nanousd), 0)::bigint as cache_saved_nanousd,
     coalesce(sum(f.unpriced), 0)::bigint as unpriced,
     coalesce(sum(f.duration_ms), 0)::bigint as duration_ms,
     coalesce(sum(f.ttfb_ms), 0)::bigint as ttfb_ms,

@@ -125,6 +125,7 @@ def record(started_at: datetime = NOW, **fields: Any) -> dict[str, Any]:
         "outcome": "success",
         "usage_source": "reported",
         "cost_nanousd": 1_000_000,
+        "cache_saved_nanousd": 0,
         "duration_ms": 1000,
         "ttfb_ms": 100,
         **usage,

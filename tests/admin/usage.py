@@ -53,6 +53,7 @@ def generate(people: list[dict[str, str]], count: int = 400, seed: int = 7) -> l
                 cached_input_tokens=draw.randrange(input_tokens),
                 output_tokens=draw.randrange(2000),
                 cost_nanousd=draw.choice([None, draw.randrange(10**9)]),
+                cache_saved_nanousd=draw.randrange(10**8),
                 duration_ms=draw.randrange(1, 60_000),
                 ttfb_ms=draw.choice([None, draw.randrange(1, 3000)]),
             )
@@ -92,6 +93,7 @@ def sums(lines: list[dict[str, Any]]) -> dict[str, int]:
         "output_tokens": sum(line["output_tokens"] for line in lines),
         "total_tokens": sum(line["total_tokens"] for line in lines),
         "cost_nanousd": sum(line["cost_nanousd"] or 0 for line in lines),
+        "cache_saved_nanousd": sum(line["cache_saved_nanousd"] for line in lines),
         "unpriced_requests": sum(line["cost_nanousd"] is None for line in lines),
     }
 
@@ -108,8 +110,11 @@ def grouped(
 
 def shown(answer: dict[str, Any]) -> dict[str, int]:
     """The plain sums of an answer, money read back to nano-dollars."""
-    found = {name: answer[name] for name in sums([]) if name != "cost_nanousd"}
-    return found | {"cost_nanousd": nanousd(answer["cost_usd"])}
+    found = {name: answer[name] for name in sums([]) if not name.endswith("_nanousd")}
+    amounts = {
+        name: answer[name.replace("_nanousd", "_usd")] for name in ("cost_nanousd", "cache_saved_nanousd")
+    }
+    return found | {name: nanousd(amount) for name, amount in amounts.items()}
 
 
 def nanousd(text: str) -> int:

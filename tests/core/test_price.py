@@ -126,19 +126,35 @@ def test_what_is_kept_is_bounded_whatever_clients_call_their_models(book, source
     assert len(source.asked) == 1
 
 
-def test_what_the_prompt_cache_saved_is_the_difference_of_two_rates():
+def test_what_the_prompt_cache_saved_is_the_difference_of_two_rates_of_such_a_request():
     rates = parse_rates(
-        {"input_tokens": {"0": "2", "9": "4"}, "cached_input_tokens": "0.5", "output_tokens": "1"}
+        {
+            "input_tokens": {"0": "2", "9000": "4"},
+            "cached_input_tokens": "0.5",
+            "input_audio_tokens": "10",
+            "cached_audio_tokens": "1",
+            "output_tokens": "1",
+        }
     )
-    price = compile_price("p", rates)
-    by_the_second = compile_price("s", parse_rates({"audio_seconds": "1"}))
-    quotes = {"chat": price, "speech": by_the_second, "nobody": None}
+    quotes = {
+        "chat": compile_price("p", rates),
+        "speech": compile_price("s", parse_rates({"audio_seconds": "1"})),
+        "nobody": None,
+    }
     book = PriceBook(lambda provider, model, tier, at: Quote(quotes[model], -inf, inf))
 
-    assert book.cache_saving("openai", "chat", None, 1000, 1.0) == 1000 * 1_500
-    assert book.cache_saving("openai", "chat", None, 0, 1.0) == 0
-    assert book.cache_saving("openai", "speech", None, 1000, 1.0) is None
-    assert book.cache_saving("openai", "nobody", None, 1000, 1.0) is None
+    def saved(model, **counts):
+        return book.cost("openai", model, None, Usage(**counts), 1.0).cache_saved_nanousd
+
+    assert saved("chat", input_tokens=1000, cached_input_tokens=600) == 600 * 1_500
+    assert saved("chat", input_tokens=9001, cached_input_tokens=600) == 600 * 3_500
+    assert saved("chat", input_tokens=1000) == 0
+    audio = {"input_audio_tokens": 400, "cached_audio_tokens": 300}
+    assert saved("chat", input_tokens=1000, cached_input_tokens=500, **audio) == 200 * 1_500 + 300 * 9_000
+    many = (("requests", 2),)  # of 4,501 tokens each
+    assert saved("chat", input_tokens=9002, cached_input_tokens=600, units=many) == 600 * 1_500
+    assert saved("speech", cached_input_tokens=10, units=(("audio_ms", 5),)) == 0
+    assert saved("nobody", input_tokens=10, cached_input_tokens=10) == 0
 
 
 @pytest.mark.parametrize(

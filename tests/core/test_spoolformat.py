@@ -177,12 +177,13 @@ def test_each_value_stands_under_its_name() -> None:
         bytes_out=6,
         charges=(Charge("q", 1_760_000_000, "user_a", 9, 5, 8),),
         part="container",
+        cache_saved_nanousd=7,
     )
     payload = decode_record(encode_record(full))
     assert payload.pop("units") == {"web_searches": 2}
     assert payload.pop("charges") == [["q", 1_760_000_000, "user_a", 9, 5, 8]]
     expected = {field.name: getattr(full, field.name) for field in fields(UsageRecord)}
-    del expected["usage"], expected["charges"], expected["ownership"]
+    del expected["usage"], expected["charges"]
     assert payload == expected | values
 
 

@@ -52,6 +52,14 @@ async def test_of_many_reads_stored_at_once_by_many_workers_exactly_one_is_bille
     assert len(billed) == 3
 
 
+async def test_whoever_is_not_billed_has_saved_nothing_either(pool: asyncpg.Pool) -> None:
+    await store(pool, read(1, cache_saved_nanousd=70), read(2, cache_saved_nanousd=70))
+
+    rows = await pool.fetch("select total_tokens, cache_saved_nanousd from usage_records order by id")
+    assert [tuple(row) for row in rows] == [(100, 70), (0, 0)]
+    assert await pool.fetchval("select sum(cache_saved_nanousd)::int from usage_hourly") == 70
+
+
 async def test_a_batch_that_is_stored_again_changes_nothing(pool: asyncpg.Pool) -> None:
     payloads = [encode_record(read(number)) for number in range(3)]
     for _ in range(3):

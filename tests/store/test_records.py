@@ -29,8 +29,8 @@ async def sums(pool: asyncpg.Pool) -> dict[str, Any]:
     return dict(
         await pool.fetchrow(
             "select count(*) as rows, sum(requests)::int as requests, sum(errors)::int as errors,"
-            " sum(total_tokens)::int as tokens, sum(cost_nanousd)::int as cost, sum(unpriced)::int as unpriced"
-            " from usage_hourly"
+            " sum(total_tokens)::int as tokens, sum(cost_nanousd)::int as cost, sum(unpriced)::int as unpriced,"
+            " sum(cache_saved_nanousd)::int as saved from usage_hourly"
         )
     )
 
@@ -56,6 +56,7 @@ async def test_a_record_becomes_a_row_with_every_field(pool: asyncpg.Pool) -> No
         bytes_in=3,
         bytes_out=4,
         part="container",
+        cache_saved_nanousd=77,
         charges=(Charge("q", MONTH, "user_a", 17, 0, 0),),
     )
     assert await records.store(pool, payloads(full)) == 1
@@ -111,6 +112,7 @@ async def test_a_record_becomes_a_row_with_every_field(pool: asyncpg.Pool) -> No
         "voided_reason": None,
         "charges": [["q", MONTH, "user_a", 17, 0, 0]],
         "part": "container",
+        "cache_saved_nanousd": 77,
     }
 
 
@@ -143,7 +145,9 @@ async def test_a_batch_sent_again_counts_nothing_again(pool: asyncpg.Pool) -> No
     before = await sums(pool)
     assert await records.store(pool, batch) == 0
     assert await records.store(pool, batch[5:] + payloads(make_record(10))) == 1
-    assert before == {"rows": 1, "requests": 10, "errors": 0, "tokens": 1000, "cost": 5000, "unpriced": 0}
+    assert before == {
+        "rows": 1, "requests": 10, "errors": 0, "tokens": 1000, "cost": 5000, "unpriced": 0, "saved": 0,
+    }  # fmt: skip
     assert (await sums(pool))["requests"] == 11
     assert await pool.fetchval("select count(*) from usage_records") == 11
 
@@ -252,7 +256,11 @@ async def test_a_voided_record_leaves_every_sum_and_quota(pool: asyncpg.Pool) ->
     await quota(pool)
     charges = (Charge("q", MONTH, "user_a", 100),)
     await records.store(
-        pool, payloads(*(make_record(n, charges=charges, tags={"grade": "9"}) for n in (1, 2))), ["grade"]
+        pool,
+        payloads(
+            *(make_record(n, charges=charges, tags={"grade": "9"}, cache_saved_nanousd=n) for n in (1, 2))
+        ),
+        ["grade"],
     )
     # the declared tags have changed meanwhile
     assert await records.void(pool, UUID(exchange_id(1)), "test run", ["session"])
@@ -265,6 +273,7 @@ async def test_a_voided_record_leaves_every_sum_and_quota(pool: asyncpg.Pool) ->
         "tokens": 100,
         "cost": 500,
         "unpriced": 0,
+        "saved": 2,
     }
     assert await pool.fetchval("select settled from quota_windows") == 100
     assert await pool.fetchval("select sum(requests) from usage_latency_hourly where measure = 'ttfb'") == 1
@@ -278,9 +287,9 @@ async def test_a_voided_record_leaves_every_sum_and_quota(pool: asyncpg.Pool) ->
 
 async def test_a_part_of_an_answer_is_in_every_sum_of_use_and_no_request(pool: asyncpg.Pool) -> None:
     await quota(pool)
-    above, part = make_record(1), make_record(2, parent_id=exchange_id(1), part="svg", served_model="svg-1", outcome="upstream_error")  # fmt: skip
+    above, part = make_record(1), make_record(2, parent_id=exchange_id(1), part="svg", cache_saved_nanousd=14, served_model="svg-1", outcome="upstream_error")  # fmt: skip
     await records.store(pool, payloads(above, replace(part, charges=(Charge("q", MONTH, "user_a", 100),))))
-    expected = {"requests": 1, "errors": 0, "tokens": 200, "cost": 1000, "unpriced": 0}
+    expected = {"requests": 1, "errors": 0, "tokens": 200, "cost": 1000, "unpriced": 0, "saved": 14}
     assert await sums(pool) == expected | {"rows": 2}
     assert await pool.fetchval("select sum(requests) from usage_outcomes_hourly") == 1
     assert (

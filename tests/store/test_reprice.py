@@ -47,11 +47,12 @@ async def store(pool, *made, rollup_tags=()):
 async def check_sums(pool):
     """The rollups say what the records say."""
     detail = await pool.fetchrow(
-        "select coalesce(sum(cost_nanousd), 0)::bigint as cost, count(*) filter (where cost_nanousd is null) as unpriced"
-        " from usage_records where voided_at is null"
+        "select coalesce(sum(cost_nanousd), 0)::bigint as cost, count(*) filter (where cost_nanousd is null) as unpriced,"
+        " sum(cache_saved_nanousd)::bigint as saved from usage_records where voided_at is null"
     )
     rollup = await pool.fetchrow(
-        "select sum(cost_nanousd)::bigint as cost, sum(unpriced)::bigint as unpriced from usage_hourly"
+        "select sum(cost_nanousd)::bigint as cost, sum(unpriced)::bigint as unpriced,"
+        " sum(cache_saved_nanousd)::bigint as saved from usage_hourly"
     )
     assert dict(detail) == dict(rollup)
     return detail["cost"], detail["unpriced"]
@@ -98,6 +99,24 @@ async def test_applied_it_changes_records_and_sums_alike_and_tells_the_audit_log
     assert log[1]["subject"] == "2025-10-09T00:00:00+00:00/2025-10-10T00:00:00+00:00"
     assert log[1]["before"] == {"cost_nanousd": 2 * OLD, "unpriced": 1}
     assert log[1]["after"]["cost_nanousd"] == 2 * NEW
+
+
+async def test_what_the_prompt_cache_saved_follows_though_the_cost_stays(pool):
+    cached = Usage(input_tokens=90, output_tokens=10, total_tokens=100, cached_input_tokens=40)
+    await store(
+        pool, make_record(1, usage=cached, cost_nanousd=NEW, price_id="test/gpt-5-2025-08-07/default")
+    )
+    rates = {"input_tokens": "1", "cached_input_tokens": "1", "output_tokens": "2"}
+    same = compile_price("test/gpt-5-2025-08-07/default", parse_rates(rates))
+    halved = compile_price(
+        "test/gpt-5-2025-08-07/default", parse_rates(rates | {"cached_input_tokens": "0.5"})
+    )
+
+    for price, saved in ((same, 0), (halved, 40 * 500), (same, 0)):
+        at_price = PriceBook(lambda *_, price=price: Quote(price, -inf, inf))
+        await reprice.apply(pool, at_price, PERIOD, actor="a")
+        assert await check_sums(pool) == (NEW - saved, 0)
+        assert await pool.fetchval("select cache_saved_nanousd from usage_records") == saved
 
 
 async def test_done_twice_it_changes_nothing_more(pool):
