@@ -22,6 +22,7 @@ DECODED_MAX_BYTES = 64 * 2**20
 END_USER_BYTES_MAX = 128
 WORD_CHARS_MAX = 256
 COUNT_MAX = 2**40
+"""What a request may ask for; more than anybody has, and no product of two such numbers may leave Postgres' range."""
 COMPLETIONS_DEFAULT_TOKENS = 16
 """What POST /v1/completions generates at most when it says no max_tokens (OpenAPI description, 2026-08-21)."""
 
@@ -249,9 +250,9 @@ def _ceiling(get: Get, meter: str) -> int | None:
             ceiling = count if ceiling is None else max(ceiling, count)
     if meter == "completions":
         ceiling = COMPLETIONS_DEFAULT_TOKENS if ceiling is None else ceiling
-        return ceiling * max(_count(get("n")) or 1, _count(get("best_of")) or 1)
+        return min(ceiling * max(_count(get("n")) or 1, _count(get("best_of")) or 1), COUNT_MAX)
     if ceiling is not None and meter == "chat":
-        ceiling *= _count(get("n")) or 1
+        return min(ceiling * (_count(get("n")) or 1), COUNT_MAX)
     return ceiling
 
 

@@ -24,6 +24,8 @@ from proxy.core.shares import Ask, Binding, Grant, Need, Reservation, Return, Sh
 
 LOW_PART = 4
 """More is asked for in the background once less than a fourth of the last spare grant is left."""
+DEMAND_MAX = 2**60
+"""Sums beyond it are not told to Postgres, whose integers end there: one that it can't take would pass for its absence."""
 
 
 @dataclass(slots=True)
@@ -161,7 +163,7 @@ class Holdings:
                 demand[id(share)] = demand.get(id(share), 0) + amount
                 least[id(share)] = min(least.get(id(share), amount), amount)
         asks = [
-            Ask(share, max(1, least[name] - share.free), demand[name] - share.free)
+            Ask(share, max(1, least[name] - share.free), min(demand[name] - share.free, DEMAND_MAX))
             for name, share in shares.items()
             if demand[name] > share.free
         ]

@@ -7,7 +7,7 @@ The shapes (names as in docs/reference/metering.md):
     input_tokens/output_tokens, input_token_details/output_token_details                transcription, realtime (singular `token`)
     type: duration, seconds                                                             transcription by the minute, live sessions
 
-Values that are no whole numbers, negative or absurd count as 0: no answer can make a reader raise.
+Values that are no numbers, negative or absurd count as 0, of fractions the whole part: no answer can make a reader raise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import orjson
 
 from proxy.core.usage import Usage
 
-COUNT_MAX = 2**48
+COUNT_MAX = 2**40
+"""More tokens than any answer can report: a batch of 50,000 requests of a million each has a twentieth of it. Sums of millions
+of such records fit a bigint.
+"""
 SECONDS_MAX = 10**9
 
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
@@ -48,7 +51,7 @@ def unescape(raw: bytes) -> str:
 
 
 def count(value: Any) -> int:
-    """A whole number from 0 to COUNT_MAX; anything else is 0. A float that is whole counts."""
+    """A number from 0 to COUNT_MAX, without its fraction; anything else is 0."""
     if type(value) is int:
         return value if 0 <= value <= COUNT_MAX else 0
     if type(value) is float and 0 <= value <= COUNT_MAX:
@@ -85,8 +88,7 @@ def read(value: Any, *, duration_unit: str = "audio_ms") -> Usage | None:
             units = ((duration_unit, length),)
     input_tokens = count(get("prompt_tokens") or get("input_tokens"))
     output_tokens = count(get("completion_tokens") or get("output_tokens"))
-    total = get("total_tokens")
-    total_tokens = count(total) if total is not None else input_tokens + output_tokens
+    total_tokens = count(get("total_tokens")) or input_tokens + output_tokens
     into = _details(value, _INPUT_DETAILS)
     outof = _details(value, _OUTPUT_DETAILS)
     if _BESIDE.isdisjoint(value) and not any(into.values()) and not any(outof.values()):

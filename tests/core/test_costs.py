@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.costs import ceiling_of, compile_price, cost_of, disjoint, exact_cost_of
+from proxy.core.costs import COST_MAX_NANOUSD, ceiling_of, compile_price, cost_of, disjoint, exact_cost_of
 from proxy.core.money import round_half_up
 from proxy.core.rates import TOKEN_CLASSES, parse_rates
 from proxy.core.usage import Usage
@@ -188,6 +188,14 @@ def test_the_ceiling_counts_what_the_request_says_of_other_units():
     price = compile_price("p", parse_rates({"input_characters": "15"}))
 
     assert ceiling_of(price, 100, 0, (("input_characters", 200),)) == 200 * 15_000
+
+
+def test_a_cost_that_nobody_could_owe_is_unknown_and_no_ceiling_is_higher():
+    price = compile_price("p", parse_rates({"input_tokens": "1", "output_tokens": "1"}))
+
+    assert cost_of(price, Usage(input_tokens=COST_MAX_NANOUSD // 1000)) == COST_MAX_NANOUSD // 1000 * 1000
+    assert cost_of(price, Usage(input_tokens=COST_MAX_NANOUSD // 1000 + 1)) is None
+    assert ceiling_of(price, 2**60, 2**60) == COST_MAX_NANOUSD
 
 
 # -- for all usages

@@ -102,6 +102,14 @@ def test_an_exchange_that_outlives_its_window_is_charged_to_the_window_of_its_ad
     assert held.settle(reservation, tokens(60))[0].window_start == HOUR
 
 
+def test_no_demand_is_more_than_postgres_can_be_told():
+    held, binding = holding(0)
+
+    (ask,) = held.asks([([binding], tokens(2**62))] * 5, AT)
+
+    assert ask.demand == 2**60
+
+
 def test_an_answer_heard_twice_gives_nothing_twice():
     held, binding = holding(100)
     again = Grant(KEY, 7, 130, 0, 0, 0, 130)
