@@ -121,6 +121,7 @@ def estimate_usage(
     output_tokens += -(-max(rest, 0) // BYTES_PER_TOKEN)
     if call.output_ceiling_tokens is not None:
         output_tokens = min(output_tokens, call.output_ceiling_tokens)
-    return Usage(
-        input_tokens=input_tokens, output_tokens=output_tokens, total_tokens=input_tokens + output_tokens
-    )
+    usage = Usage(input_tokens, output_tokens, input_tokens + output_tokens)
+    if call.endpoint.meter in {"transcription", "translation"}:
+        usage.input_audio_tokens = call.input_media_tokens
+    return usage

@@ -9,6 +9,8 @@ from proxy.core.usage import Reading, Usage
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.tokenizer import Tokenizer
 
+_JOBS = frozenset({"batches", "containers", "evals", "fine_tuning", "media", "videos"})
+"""Meters of endpoints whose request is no text that a model reads at once."""
 BROKEN: frozenset[Outcome] = frozenset({"client_gone", "upstream_cut", "upstream_timeout"})
 _NO_USAGE = Usage()
 
@@ -22,18 +24,43 @@ def usage_of(
     if reading.parts:
         return _NO_USAGE, "reported"
     call = exchange.call
-    broke_off = outcome in BROKEN and (exchange.status or outcome == "client_gone")
     unsaid = outcome in {"success", "upstream_error"} and exchange.streamed and reading.delivered_bytes > 0
     if (
-        (broke_off or unsaid)
+        (unsaid or _broke_off(exchange, outcome))
         and exchange.forwarded
         and exchange.status < 400
         and call.endpoint.bills
-        and not call.background
-        and (call.input_text_bytes or reading.delivered_bytes)
+        and call.endpoint.meter not in _JOBS
+        and not _is_followed(exchange, reading)
+        and (call.input_text_bytes or call.input_media_tokens or reading.delivered_bytes)
     ):
         return _estimated(exchange, reading, tokenizer), "estimated"
     return _NO_USAGE, "none"
+
+
+def is_untold(exchange: Exchange, outcome: Outcome, reading: Reading) -> bool:
+    """Whether something was asked for that may have been done, of which nothing is known and nothing can be estimated: the
+    client left before the answer to an upload, or to the making of a job.
+    """
+    return bool(
+        _broke_off(exchange, outcome)
+        and exchange.forwarded
+        and exchange.status < 300
+        and exchange.call.endpoint.bills
+        and exchange.call.body_bytes
+        and not _is_followed(exchange, reading)
+    )
+
+
+def _broke_off(exchange: Exchange, outcome: Outcome) -> bool:
+    """The answer, or the waiting for it, came to an untimely end after the whole request was sent."""
+    began = exchange.status > 0 or outcome == "client_gone"
+    return outcome in BROKEN and began and exchange.request.complete
+
+
+def _is_followed(exchange: Exchange, reading: Reading) -> bool:
+    """Work in the background goes on, and is billed when it ends: its id is known."""
+    return exchange.call.background and reading.object_id is not None
 
 
 def _estimated(exchange: Exchange, reading: Reading, tokenizer: Tokenizer | None) -> Usage:

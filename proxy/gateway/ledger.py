@@ -6,6 +6,7 @@ Every admitted exchange ends here exactly once, whatever its end, and so does ev
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.core.objects import NO_OBJECTS
@@ -21,7 +22,7 @@ from proxy.core.usage import Reading, Usage
 from proxy.gateway.clocks import Clocks
 from proxy.gateway.counting import count_exchange, log_exchange
 from proxy.gateway.exchange import Exchange
-from proxy.gateway.findings import BROKEN, error_of, has_failed, usage_of
+from proxy.gateway.findings import BROKEN, error_of, has_failed, is_untold, usage_of
 from proxy.gateway.ownership import Makers
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
@@ -181,6 +182,8 @@ class Ledger:
         if exchange.call.endpoint.by_object or reading.parts:
             reading = self._makers.unbilled(exchange, reading)
         usage, source = usage_of(exchange, outcome, reading, self._tokenizer)
+        if source == "none" and is_untold(exchange, outcome, reading):
+            reading = replace(reading, unknown=True)
         self._record(exchange, outcome, reading, usage, source)
 
     def response(self, exchange: Exchange, reading: Reading, outcome: Outcome = "success") -> None:

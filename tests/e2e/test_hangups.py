@@ -69,3 +69,64 @@ def cancelled(record: dict[str, Any], delivered: int) -> None:
     assert record["input_tokens"] == -(-len(BODY) // 4)
     assert record["output_tokens"] == delivered // 4 == 12
     assert record["cost_nanousd"] == record["input_tokens"] * 150 + record["output_tokens"] * 600
+
+
+def form(model: bytes, size: int) -> bytes:
+    return b"\r\n".join(
+        (
+            *(b"--x", b'Content-Disposition: form-data; name="model"', b"", model),
+            *(b"--x", b'Content-Disposition: form-data; name="file"; filename="a.wav"', b"", b"\0" * size),
+            *(b"--x--", b""),
+        )
+    )
+
+
+SOUND = form(b"gpt-4o-transcribe", 160_000)
+PICTURE = form(b"gpt-image-1", 50_000)
+BACKGROUND = b'{"model":"gpt-4o-mini","input":"%b","background":true}' % (b"x" * 347)
+FORM = b"multipart/form-data; boundary=x"
+JSON = b"application/json"
+UNANSWERED: dict[str, tuple[bytes, bytes, bytes, tuple[str, int, int, int | None]]] = {
+    # 100 tokens of sound at $6 a million
+    "a recording": (b"/v1/audio/transcriptions", FORM, SOUND, ("estimated", 100, 100, 600_000)),
+    "a picture": (b"/v1/images/edits", FORM, PICTURE, ("none", 0, 0, None)),
+    "a batch": (b"/v1/batches", JSON, b'{"input_file_id":"file-1"}', ("none", 0, 0, None)),
+    "background work": (b"/v1/responses", JSON, BACKGROUND, ("estimated", 100, 0, 100 * 150)),
+}
+
+
+@pytest.mark.parametrize("what", UNANSWERED)
+async def test_a_client_that_leaves_before_its_answer_has_not_worked_for_nothing(
+    database_url: str, tmp_path: Path, what: str
+) -> None:
+    path, kind, body, expected = UNANSWERED[what]
+    never = Signal("never")
+    with (
+        FakeUpstream.running() as upstream,
+        ProxyProcess.running(
+            upstream_url=upstream.url, database_url=database_url, directory=tmp_path
+        ) as proxy,
+    ):
+        between = Between(proxy, upstream, proxy.person().key)
+        upstream.forget()
+        upstream.script(answer(never), answer(never))
+        head = between.head(
+            b"POST %b HTTP/1.1" % path, b"Content-Type: " + kind, b"Content-Length: %d" % len(body)
+        )
+        async with between.client() as client:
+            await client.send(head + body)
+            request = await upstream.arrival()
+            await request.complete
+            client.hang_up()
+        (record,) = await proxy.records(1)
+        found = tuple(
+            record[name] for name in ("usage_source", "input_tokens", "input_audio_tokens", "cost_nanousd")
+        )
+        if what == "a recording":  # what was not sent whole can't have been served
+            async with between.client() as client:
+                await client.send(head + body[: len(body) // 2])
+                await upstream.arrival(2)
+                client.hang_up()
+            *_, half = await proxy.records(2)
+            assert (half["outcome"], half["usage_source"], half["cost_nanousd"]) == ("client_gone", "none", 0)
+    assert (record["outcome"], found) == ("client_gone", expected)

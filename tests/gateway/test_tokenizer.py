@@ -126,6 +126,7 @@ def broken(body: bytes) -> Exchange:
         b"POST", b"/v1/chat/completions", [], http_1_0=False, keep_alive=True, upgrade=False, started=0.0, started_us=0
     )  # fmt: skip
     exchange = Exchange("id", None, call, request, upstream)
+    request.complete = True
     exchange.forwarded, exchange.status, exchange.streamed = 1.0, 200, True
     return exchange
 
