@@ -69,6 +69,8 @@ _SECRETS = frozenset(
     }
 )
 _ANY = (b"_id", b"_file", b"conversation", b"container", b"video")
+MESSAGE_HINTS = _ANY
+_SOCKETS = frozenset({"ws_responses", "ws_live", "ws_attach"})
 _OF_RESPONSES = (b"_id", b"conversation", b"container")
 _HINTS: Mapping[str, tuple[bytes, ...]] = {
     "/v1/chat/completions": (b"file_id",),
@@ -112,6 +114,8 @@ class ObjectRule:
     """The answer to a POST holds a client secret."""
     hints: tuple[bytes, ...] = ()
     """A body that names objects holds one of these; see references.py."""
+    in_messages: bool = False
+    """Messages that a client sends on such a WebSocket may name objects."""
     in_forms: bool = False
     """A form may name objects."""
 
@@ -135,6 +139,7 @@ def rule_of(template: str, *, meter: str, websocket: bool) -> ObjectRule:
         opt_in=collection == "chat.completion",
         issues_secret=template in _SECRETS,
         hints=hints,
+        in_messages=meter in _SOCKETS,
         in_forms=template in _FORMS,
     )
     # a WebSocket's responses have ids as well, which other sockets may show again

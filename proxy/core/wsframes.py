@@ -55,7 +55,7 @@ class FrameReader:
 
     __slots__ = (
         "_compressed", "_control", "_deflate", "_final", "_head", "_inflated", "_inflater", "_left", "_mask", "_open",
-        "_place", "_text", "closed", "failed",
+        "_place", "_read", "_text", "closed", "failed", "settled",
     )  # fmt: skip
 
     def __init__(self, deflate: Deflate | None = None) -> None:
@@ -74,6 +74,10 @@ class FrameReader:
         """Between two frames of one message."""
         self._text = False
         self._compressed = False
+        self._read = 0
+        """Bytes read before the piece at hand."""
+        self.settled = 0
+        """Bytes up to the end of the last frame behind which no message was under way."""
         self.closed = False
         """A close frame went by."""
         self.failed = False
@@ -83,6 +87,11 @@ class FrameReader:
         """All of what came is whole frames, so that another one could follow."""
         return self._left < 0 and not self._head and not self.failed
 
+    @property
+    def between_messages(self) -> bool:
+        """All of what came is whole messages."""
+        return self.between_frames and not self._open
+
     def feed(self, data: bytes) -> list[Piece]:
         """The next bytes of the direction; returns the text that they hold. Never raises."""
         pieces: list[Piece] = []
@@ -91,7 +100,7 @@ class FrameReader:
             if self._left < 0:
                 position = self._read_head(data, position)
                 if self._left == 0:
-                    self._end_frame(pieces)
+                    self._end_frame(pieces, self._read + position)
                 continue
             taken = data[position : position + self._left]
             position += len(taken)
@@ -100,7 +109,8 @@ class FrameReader:
                 self._payload(taken, pieces)
             self._place += len(taken)
             if self._left == 0:
-                self._end_frame(pieces)
+                self._end_frame(pieces, self._read + position)
+        self._read += len(data)
         return pieces
 
     def _read_head(self, data: bytes, position: int) -> int:
@@ -174,8 +184,10 @@ class FrameReader:
         except zlib.error:
             self.failed = True
 
-    def _end_frame(self, pieces: list[Piece]) -> None:
+    def _end_frame(self, pieces: list[Piece], end: int) -> None:
         self._left = -1
+        if self._control and not self._open and not self.failed:
+            self.settled = end
         if self._control or not self._final or self.failed:
             return
         if self._compressed:
@@ -185,6 +197,8 @@ class FrameReader:
         if self._text and not self.failed:
             pieces.append(Piece(b"", True))
         self._open = self._text = self._compressed = False
+        if not self.failed:
+            self.settled = end
 
 
 def _head_length(head: bytearray) -> int:

@@ -288,6 +288,11 @@ class WsTap:
         """The server's side stands between two frames."""
         return self._server.reader.between_frames
 
+    @property
+    def between_messages(self) -> bool:
+        """It stands between two messages, so that another one could follow."""
+        return self._server.reader.between_messages
+
     def feed(self, data: bytes, from_client: bool) -> list[Reading]:
         """Bytes that passed by; returns the readings of the responses that ended with them, in order."""
         side = self._client if from_client else self._server

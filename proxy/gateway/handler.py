@@ -29,11 +29,13 @@ from proxy.gateway.collecting import OVERLOAD_RETRY_S, Collecting, form_of
 from proxy.gateway.cors import Cors
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
+from proxy.gateway.gate import gated
 from proxy.gateway.holding import Holder, Holding
 from proxy.gateway.ledger import Ledger
 from proxy.gateway.limits import RelayLimits
 from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.owners import Owners
+from proxy.gateway.pressure import Pressure
 from proxy.gateway.quotas import NeedsShare, Quotas
 from proxy.gateway.relay import Relay
 from proxy.gateway.request import Request
@@ -61,6 +63,7 @@ class Handler:
         answers: Answers,
         cors: Cors,
         upstreams: Upstreams,
+        pressure: Pressure,
         metrics: Metrics,
     ) -> None:
         self.now = clocks.now
@@ -69,6 +72,7 @@ class Handler:
         self.head_timeout_s = settings.request_head_timeout_s
         self.body_timeout_s = settings.request_idle_timeout_s
         self.keepalive_s = settings.keepalive_timeout_s
+        self._pressure = pressure
         self._exchanges_max = settings.exchanges_max
         self._limits = RelayLimits(
             first_byte_s=settings.upstream_first_byte_timeout_s,
@@ -98,6 +102,9 @@ class Handler:
             if request.method == b"OPTIONS" and request.is_preflight:
                 self._preflight(front, request)
                 return
+            self._pressure.begun += 1
+            if self._pressure.high:
+                raise _overloaded("Requests come in faster than they can be handled; try again.", "pressure")
             caller = self._bearers.known(front, request)
             if caller is not None:
                 self._enter(front, request, caller)
@@ -253,9 +260,7 @@ class Handler:
     def _check(self, exchange: Exchange, body: bytes | None) -> None:
         """Whether this worker, and what is known of the request, allow it to be admitted at all."""
         if len(self._answers.relays) >= self._exchanges_max:
-            raise unavailable(
-                "overloaded", "Too many requests are under way; try again.", OVERLOAD_RETRY_S, "exchanges"
-            )
+            raise _overloaded("Too many requests are under way; try again.", "exchanges")
         if self._refuses_calls and exchange.call.endpoint.meter == "media":
             raise media_refused()
         if body is None and exchange.caller is not None:
@@ -289,7 +294,7 @@ class Handler:
             expect=streaming and request.expects_continue,
         )
         relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head)
-        front.exchange = relay
+        front.exchange = gated(relay, front, self._owners, self._answers.keep_task)
         if look is not None:
             exchange.head = head
             relay.listener = Holding(relay, look, self._answers.keep_task)
@@ -346,3 +351,7 @@ class Handler:
             front.refuse(Refusal(500, "proxy_error", fault, "server_error"))
         elif not front.transport.is_closing():
             front.transport.abort()
+
+
+def _overloaded(message: str, reason: str) -> Refusal:
+    return unavailable("overloaded", message, OVERLOAD_RETRY_S, reason)

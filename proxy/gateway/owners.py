@@ -87,11 +87,14 @@ class Owners:
     async def learn(self, exchange: Exchange) -> None:
         """Look up what memory does not know of the objects that the request names. Raises Refusal."""
         missing = [object_id for object_id, _ in exchange.named if self._is_missing(object_id)]
-        if not missing:
-            return
-        # A read that is billed must not come before the record of who made the object.
-        matters = self._refuses_unknown or exchange.call.endpoint.by_object
-        known = await (self.look_up_fresh(missing) if matters else self.look_up(missing))
+        if missing:
+            # A read that is billed must not come before the record of who made the object.
+            await self.look_up_missing(missing, matters=exchange.call.endpoint.by_object)
+
+    async def look_up_missing(self, missing: list[str], *, matters: bool = False) -> None:
+        """Look up, as thoroughly as it matters. Raises Refusal 503 where nothing may pass that could not be looked up."""
+        thoroughly = matters or self._refuses_unknown
+        known = await (self.look_up_fresh(missing) if thoroughly else self.look_up(missing))
         if not known and self._refuses_unknown:
             raise unavailable(
                 "objects_unknown_now",
@@ -123,11 +126,18 @@ class Owners:
             if param == INNER:
                 exchange.owner = owner or exchange.owner
                 continue
-            if caller is None or self.isolation == "off":
-                continue
-            if self._refuses_unknown if owner is None else not self.may(caller, owner):
-                kind = owner.kind if owner is not None else (rule.names or "") if param == PATH else ""
-                raise not_found(object_id, kind, param or None)
+            if caller is not None:
+                self._forbid(caller, object_id, param, (rule.names or "") if param == PATH else "")
+
+    def forbid(self, caller: Caller, named: Iterable[tuple[str, str]]) -> None:
+        """Refuse what a message names of somebody else. Raises Refusal."""
+        for object_id, param in named:
+            self._forbid(caller, object_id, param, "")
+
+    def _forbid(self, caller: Caller, object_id: str, param: str, kind: str) -> None:
+        owner = self.owner(object_id)
+        if self._refuses_unknown if owner is None else not self.may(caller, owner):
+            raise not_found(object_id, owner.kind if owner is not None else kind, param or None)
 
     def may(self, caller: Caller, owner: Owner) -> bool:
         """Whether the setting lets this caller reach an object of that owner."""
@@ -219,7 +229,7 @@ class Owners:
             encoding = exchange.request.fields.get(b"content-encoding")
             text = body if encoding is None else decode_whole(body, encoding, DECODED_MAX_BYTES)
             if text and (hides_names(text) or any(hint in text for hint in rule.hints)):
-                named += _in_body(text, exchange.request.fields.get(b"content-type", b""))
+                named += named_in(text, exchange.request.fields.get(b"content-type", b""))
         return tuple(named)
 
 
@@ -227,9 +237,9 @@ PATH = ""
 INNER = "/"
 
 
-def _in_body(text: bytes, content_type: bytes) -> tuple[tuple[str, str], ...]:
-    """What a body names. Raises Refusal 400 where it names more than is looked at."""
-    found = references(text) or form_references(text, content_type)
+def named_in(text: bytes, content_type: bytes = b"") -> tuple[tuple[str, str], ...]:
+    """What a body or a message names. Raises Refusal 400 where it names more than is looked at."""
+    found = references(text) or (form_references(text, content_type) if content_type else ())
     if len(found) > REFERENCES_MAX:
         raise Refusal(
             400,

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+import orjson
+
 from proxy.core.framing import ResponseHead
 from proxy.core.refusal import Refusal
 from proxy.core.shares import Reservation
@@ -45,8 +47,11 @@ class Tunnel:
         self._quotas = quotas
         self._end_client = end_client
         self._keep_task = keep_task
-        self._tap = WsTap(exchange.call, head.fields.get(b"sec-websocket-extensions", b"").decode("latin-1"))
+        self.extensions = head.fields.get(b"sec-websocket-extensions", b"").decode("latin-1")
+        self._tap = WsTap(exchange.call, self.extensions)
         self._refusal: Refusal | None = None
+        self._tells = False
+        """The client is told why in an event before the connection is closed."""
 
     def feed(self, data: bytes, *, from_client: bool) -> None:
         """Bytes that have just been passed on."""
@@ -54,7 +59,17 @@ class Tunnel:
             self._ledger.response(self._exchange, reading)
             self._renew()
         if self._refusal is not None and self._tap.between_frames:
-            self._end_client(close_frame(CLOSE_POLICY, self._refusal.code))
+            self._end_client(self._last_words(self._refusal))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """What the client sent goes no further: tell it so, and close the connection, as soon as a frame may follow."""
+        self._refusal, self._tells = refusal, True
+        if self._tap.between_frames or self._tap.failed:
+            self._end_client(self._last_words(refusal))
+
+    def _last_words(self, refusal: Refusal) -> bytes:
+        told = self._tells and self._tap.between_messages
+        return (error_frame(refusal) if told else b"") + close_frame(CLOSE_POLICY, refusal.code)
 
     def end(self) -> None:
         """The connection is over: responses that were under way are recorded, estimated by what was delivered."""
@@ -97,6 +112,14 @@ class Tunnel:
             self._quotas.release(reservation)
         else:
             self._exchange.reservation = reservation
+
+
+def error_frame(refusal: Refusal) -> bytes:
+    """An `error` event of the Responses API's WebSocket mode, as an unmasked text frame: {"type", "status", "error"}."""
+    error = {"type": refusal.type, "code": refusal.code, "message": refusal.message, "param": refusal.param}
+    event = orjson.dumps({"type": "error", "status": refusal.status, "error": error})
+    length = bytes((len(event),)) if len(event) < 126 else b"\x7e" + len(event).to_bytes(2, "big")
+    return b"\x81" + length + event
 
 
 def close_frame(code: int, reason: str) -> bytes:

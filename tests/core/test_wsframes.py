@@ -164,3 +164,20 @@ def test_no_bytes_make_it_fail_and_the_cut_changes_nothing(data: bytes, size: in
     cut = FrameReader(deflate)
     assert messages(whole, data) == messages(cut, data, size)
     assert whole.failed == cut.failed
+
+
+@given(size=st.integers(1, 60), whole=st.integers(0, 4))
+def test_where_the_last_whole_message_ended_does_not_depend_on_the_cut(size: int, whole: int) -> None:
+    message = (
+        frame(b"Hel", final=False) + frame(b"ping", 9) + frame(b"lo", 0) + frame(b"", 10) + frame(b"\0", 2)
+    )
+    reader = FrameReader()
+    data = message * whole + message[:8]
+    for at in range(0, len(data), size):
+        reader.feed(data[at : at + size])
+        assert reader.settled <= at + size
+    assert reader.settled == len(message) * whole
+    assert not reader.between_messages
+    reader.feed(message[8:])
+    assert reader.settled == len(message) * (whole + 1)
+    assert reader.between_messages
