@@ -275,10 +275,9 @@ class Ledger:
             usage,
             call.tags,
         )
-        record.usage_source = source
+        record.usage_source, record.ownership = source, ownership
         record.cost_nanousd, record.price_id = cost.nanousd, cost.price_id
         record.cache_saved_nanousd = cost.cache_saved_nanousd
-        record.ownership = ownership
         record.group_id = caller.group_id
         record.requested_model = call.model
         record.served_model = reading.model
