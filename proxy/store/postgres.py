@@ -36,6 +36,10 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 # A statement ran into its own timeout: waiting would not mend it. Also one of UNAVAILABLE, so ask for this first.
 TOO_SLOW: type[BaseException] = asyncpg.QueryCanceledError
 RETRYABLE: tuple[type[BaseException], ...] = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# Others hold the lock for longer than we wait. Also one of UNAVAILABLE.
+LOCKED: type[BaseException] = asyncpg.LockNotAvailableError
+# The table or index is gone.
+UNDEFINED: tuple[type[BaseException], ...] = (asyncpg.UndefinedTableError, asyncpg.UndefinedObjectError)
 # The server became a standby: another connection may lead to the new primary.
 READ_ONLY: type[BaseException] = asyncpg.ReadOnlySQLTransactionError
 # Nothing that waiting would mend.
