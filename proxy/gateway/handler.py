@@ -35,7 +35,6 @@ from proxy.gateway.ledger import Ledger
 from proxy.gateway.limits import RelayLimits
 from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.owners import Owners
-from proxy.gateway.pressure import Pressure
 from proxy.gateway.quotas import NeedsShare, Quotas
 from proxy.gateway.relay import Relay
 from proxy.gateway.request import Request
@@ -63,7 +62,6 @@ class Handler:
         answers: Answers,
         cors: Cors,
         upstreams: Upstreams,
-        pressure: Pressure,
         metrics: Metrics,
     ) -> None:
         self.now = clocks.now
@@ -72,7 +70,6 @@ class Handler:
         self.head_timeout_s = settings.request_head_timeout_s
         self.body_timeout_s = settings.request_idle_timeout_s
         self.keepalive_s = settings.keepalive_timeout_s
-        self._pressure = pressure
         self._exchanges_max = settings.exchanges_max
         self._limits = RelayLimits(
             first_byte_s=settings.upstream_first_byte_timeout_s,
@@ -102,9 +99,6 @@ class Handler:
             if request.method == b"OPTIONS" and request.is_preflight:
                 self._preflight(front, request)
                 return
-            self._pressure.begun += 1
-            if self._pressure.high:
-                raise _overloaded("Requests come in faster than they can be handled; try again.", "pressure")
             caller = self._bearers.known(front, request)
             if caller is not None:
                 self._enter(front, request, caller)
@@ -260,7 +254,9 @@ class Handler:
     def _check(self, exchange: Exchange, body: bytes | None) -> None:
         """Whether this worker, and what is known of the request, allow it to be admitted at all."""
         if len(self._answers.relays) >= self._exchanges_max:
-            raise _overloaded("Too many requests are under way; try again.", "exchanges")
+            raise unavailable(
+                "overloaded", "Too many requests are under way; try again.", OVERLOAD_RETRY_S, "exchanges"
+            )
         if self._refuses_calls and exchange.call.endpoint.meter == "media":
             raise media_refused()
         if body is None and exchange.caller is not None:
@@ -351,7 +347,3 @@ class Handler:
             front.refuse(Refusal(500, "proxy_error", fault, "server_error"))
         elif not front.transport.is_closing():
             front.transport.abort()
-
-
-def _overloaded(message: str, reason: str) -> Refusal:
-    return unavailable("overloaded", message, OVERLOAD_RETRY_S, reason)
