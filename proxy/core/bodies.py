@@ -34,6 +34,8 @@ class JsonMeter(Meter):
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._sieve: Sieve | None = None
+        if call.endpoint.meter == "media" and not self._failed:
+            self._tally.unknown = True  # an answer without a body says as little
 
     def feed(self, data: bytes) -> None:
         """Hold it, or pass it through the sieve."""
