@@ -32,6 +32,10 @@ BATCH_USAGE = {
     "output_tokens_details": {"reasoning_tokens": 0},
     "total_tokens": 120_000,
 }
+EVAL_USAGE = {
+    "model_name": "gpt-4o-mini-2024-07-18", "invocation_count": 2, "prompt_tokens": 200, "completion_tokens": 40,
+    "cached_tokens": 0, "total_tokens": 240,
+}  # fmt: skip
 RUN_USAGE = {"prompt_tokens": 50, "completion_tokens": 10, "total_tokens": 60}
 MODEL = "gpt-4o-mini-2024-07-18"
 PAGE = 20
@@ -82,6 +86,13 @@ class Account:
                 found["usage"] = RUN_USAGE
             elif found["object"] == "response":
                 found["usage"] = RESPONSE_USAGE
+            elif found["object"] == "fine_tuning.job":
+                found |= {
+                    "trained_tokens": 5000,
+                    "result_files": [self._add("file", {"object": "file"})["id"]],
+                }
+            elif found["object"] == "eval.run":
+                found["per_model_usage"] = [EVAL_USAGE]
 
     def _makers(self) -> dict[tuple[bytes, str], Callable[[dict[str, Any]], Answer]]:
         return {
@@ -101,6 +112,18 @@ class Account:
             ),
             (b"POST", "/v1/threads/runs"): lambda asked: self._run(
                 self._add("thread", {"object": "thread"})["id"]
+            ),
+            (b"POST", "/v1/fine_tuning/jobs"): lambda asked: self._made(
+                "ftjob",
+                {
+                    "object": "fine_tuning.job",
+                    "model": asked.get("model"),
+                    "status": "queued",
+                    "trained_tokens": None,
+                },
+            ),
+            (b"POST", "/v1/evals/eval_1/runs"): lambda asked: self._made(
+                "evalrun", {"object": "eval.run", "eval_id": "eval_1", "status": "queued", "model": MODEL}
             ),
             (b"POST", "/v1/chat/completions"): self._chat,
             (b"POST", "/v1/realtime/client_secrets"): self._secret,

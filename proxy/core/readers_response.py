@@ -116,12 +116,16 @@ def _image_model(tree: dict[str, Any], items: list[dict[str, Any]]) -> str | Non
 
 
 def image_tokens(value: Any) -> Usage | None:
-    """An image usage object. Without `output_tokens_details`, its output is image tokens (OpenAI's description of them)."""
+    """An image usage object. Output that its details don't say to be text is image tokens (OpenAI's description of them)."""
     usage = tokens.read(value)
     if usage is None:
         return None
-    if type(value.get("output_tokens_details")) is dict:
-        return usage
+    details = value.get("output_tokens_details")
+    if type(details) is dict:
+        if "image_tokens" in details:
+            return usage
+        text = tokens.count(details.get("text_tokens"))
+        return tokens.replaced(usage, output_image_tokens=max(0, usage.output_tokens - text))
     return tokens.replaced(usage, output_image_tokens=usage.output_tokens)
 
 

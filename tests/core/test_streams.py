@@ -236,6 +236,29 @@ def test_parts_of_an_answer_are_not_in_its_total() -> None:
     assert [(part.kind, part.usage.total_tokens) for part in reading.parts] == [("image_gen", 300)]
 
 
+@pytest.mark.parametrize(
+    ("details", "images"),
+    [
+        (None, 22),
+        ([], 22),
+        ({}, 22),
+        ({"text_tokens": 4}, 18),
+        ({"text_tokens": 400}, 0),
+        ({"image_tokens": 20, "text_tokens": 2}, 20),
+        ({"image_tokens": 0, "text_tokens": 22}, 0),
+    ],
+)
+def test_output_of_an_image_model_is_image_unless_its_details_say_text(details: Any, images: int) -> None:
+    usage = USAGE | {"output_tokens_details": details}
+    answer = orjson.dumps({"created": 1, "data": [{}], "usage": usage})
+    reading = fed(meter("/v1/images/generations", "application/json"), answer)
+    tool = orjson.dumps(completed(tool_usage={"image_gen": usage}))
+    (part,) = fed(meter("/v1/responses", "application/json"), tool).parts
+    stream = fed(meter("/v1/images/edits"), typed("image_edit.completed", b64_json="", usage=usage))
+    for found in (reading.usage, part.usage, stream.usage):
+        assert found == Usage(11, 22, 33, output_image_tokens=images)
+
+
 def test_the_text_is_kept_for_a_tokenizer_only_when_told() -> None:
     delta = {
         "id": "c",

@@ -83,6 +83,38 @@ def test_background_work_that_nobody_asks_for_is_billed_to_its_maker(
         assert run.head.all(b"openai-beta") == [b"assistants=v2"]
 
 
+def test_tuning_and_evals_that_nobody_asks_for_are_billed_to_their_maker(
+    database_url: str, tmp_path: Path
+) -> None:
+    account = Account()
+    with following(account, database_url, tmp_path) as (proxy, upstream):
+        ana = proxy.person("Ana")
+        job = make(
+            proxy, ana, "/v1/fine_tuning/jobs", {"model": "gpt-4o-mini-2024-07-18", "training_file": "file-x"}
+        )
+        run = make(proxy, ana, "/v1/evals/eval_1/runs", {"data_source": {"type": "completions"}})
+        wait_until(lambda: followed(proxy) == 2, "two objects to follow")
+        account.finish(job, "succeeded")
+        account.finish(run)
+        wait_until(lambda: len(billed(proxy, ana)) == 3 and followed(proxy) == 0, "the bills")
+        bills = {(bill["object_id"], bill["part"]): bill for bill in billed(proxy, ana)}
+        tuned, own, part = bills[job, None], bills[run, None], bills[None, "eval"]
+        assert (tuned["units"], tuned["served_model"]) == (
+            '{"trained_tokens": 5000}',
+            "gpt-4o-mini-2024-07-18",
+        )
+        assert (own["total_tokens"], part["parent_id"]) == (0, own["id"])
+        assert (part["total_tokens"], part["units"]) == (240, '{"requests": 2}')
+        assert part["cost_nanousd"] == 200 * 150 + 40 * 600
+        (file,) = account.objects[job]["result_files"]
+        (row,) = proxy.query("select user_id, kind from objects where id = $1", file)
+        assert (row["user_id"], row["kind"]) == (ana.user_id, "file")
+        asked = [request.target for request in upstream.requests if request.method == b"GET"]
+        assert {b"/v1/fine_tuning/jobs/" + job.encode(), b"/v1/evals/eval_1/runs/" + run.encode()} <= set(
+            asked
+        )
+
+
 def test_what_is_followed_outlives_a_restart_and_whoever_asks_is_not_billed_again(
     database_url: str, tmp_path: Path
 ) -> None:
