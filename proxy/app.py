@@ -37,6 +37,7 @@ from proxy.gateway.lists import Lists
 from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.owners import Owners
 from proxy.gateway.ownership import Makers
+from proxy.gateway.pressure import Pressure
 from proxy.gateway.quotas import CHANNEL as QUOTA_CHANNEL
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
@@ -91,13 +92,9 @@ class Application:
         settings, metrics = self._settings, self._metrics
         loop = asyncio.get_running_loop()
         listen_url = settings.database_listen_url.get_secret_value() or self._database_url
-        self._pool = await postgres.open_pool(
-            self._database_url,
-            size_min=0,
-            size_max=settings.database_pool_max,
-            timeout_s=settings.database_timeout_s,
-            statement_cache=settings.database_statement_cache,
-        )
+        self._pool = await self._open_pool(settings.database_pool_max)
+        # Exports hold connections for as long as their readers take; what else the worker does must not wait for that.
+        self._export_pool = await self._open_pool(settings.admin_exports_max)
         self._upstreams = upstreams.build(
             settings, self._upstream_url, clock=loop.time, on_event=self._count_connection
         )
@@ -137,8 +134,19 @@ class Application:
             self._tokenizer.start()
         self._follower.start()
         await self._admin.setup()
+        self._pressure.start(loop)
         self._background = [loop.create_task(self._tick()), loop.create_task(self._keep_prices())]
         log.info("worker started", extra={"worker": self._worker, "simulated": self._simulated})
+
+    async def _open_pool(self, size: int) -> postgres.Pool:
+        settings = self._settings
+        return await postgres.open_pool(
+            self._database_url,
+            size_min=0,
+            size_max=size,
+            timeout_s=settings.database_timeout_s,
+            statement_cache=settings.database_statement_cache,
+        )
 
     def _build_pass(
         self, settings: Settings, metrics: Metrics, loop: asyncio.AbstractEventLoop, listen_url: str
@@ -146,6 +154,7 @@ class Application:
         # Mersenne Twister, seeded by the system: ids must be unique, not secret, and a system call for each costs 1 µs.
         draw = random.Random(random.SystemRandom().getrandbits(64)).getrandbits  # noqa: S311
 
+        self._pressure = Pressure(settings.overload_lag_s, loop.time)
         clocks = Clocks(loop.time, _now_us, lambda now_us: uuid7(now_us, draw(64)))
         cors = Cors(settings.cors, settings.cors_origins)
         owners = Owners(self._pool, settings, metrics=metrics, clock=loop.time)
@@ -185,6 +194,7 @@ class Application:
             answers=self._answers,
             cors=cors,
             upstreams=self._upstreams,
+            pressure=self._pressure,
             metrics=metrics,
         )
         self._follower = Follower(
@@ -213,6 +223,7 @@ class Application:
             settings=settings,
             metrics=metrics,
             pool=lambda: self._pool,
+            exports=lambda: self._export_pool,
             ready=self._checks,
             prices=self._prices,
         )
@@ -248,6 +259,7 @@ class Application:
             await asyncio.sleep(STOP_POLL_S)
         for relay in list(self._answers.relays):
             relay.cancel()
+        self._pressure.stop()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -262,9 +274,10 @@ class Application:
         await self._quotas.stop()
         await self._listener.stop()
         await self._keyring.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_WAIT_S):
-                await self._pool.close()
+        for pool in (self._export_pool, self._pool):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_WAIT_S):
+                    await pool.close()
 
     async def _tick(self) -> None:
         """What is due by time: exchanges whose upstream is silent, clients that are, connections that rested long."""

@@ -120,6 +120,7 @@ class Settings(BaseSettings):
 
     # limits of the data path
     exchanges_max: int = Field(default=10_000, ge=1)
+    overload_lag_s: float = Field(default=0.25, ge=0)
     body_read_max_bytes: int = Field(default=32 * MIB, ge=1024)
     body_read_total_max_bytes: int = Field(default=512 * MIB, ge=1024)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import orjson
 
+_OVERLOAD_RETRY_S = 1
+
 
 @dataclass(eq=False)
 class Refusal(Exception):  # noqa: N818  a refusal is a decision, not a fault
@@ -75,6 +77,11 @@ def unavailable(code: str, message: str, retry_after_s: int, reason: str) -> Ref
     return Refusal(
         503, code, message, "server_error", headers=(("retry-after", str(retry_after_s)),), reason=reason
     )
+
+
+def overloaded(message: str, reason: str) -> Refusal:
+    """503 with Retry-After: more than the proxy can do at once."""
+    return unavailable("overloaded", message, _OVERLOAD_RETRY_S, reason)
 
 
 def bad_gateway(code: str, message: str) -> Refusal:

@@ -10,12 +10,11 @@ from proxy.core import endpoints
 from proxy.core.caller import Caller
 from proxy.core.endpoints import Endpoint
 from proxy.core.forms import FormReader
-from proxy.core.refusal import Refusal, unavailable
+from proxy.core.refusal import Refusal, overloaded
 from proxy.gateway.front import Front
 from proxy.gateway.request import Request
 from proxy.settings import Settings
 
-OVERLOAD_RETRY_S = 1
 _TAKEN_FOR_JSON = (b"text/", b"application/x-www-form-urlencoded")
 """Labels that clients put on JSON without meaning it; a body that says it is something else is an upload."""
 
@@ -61,9 +60,7 @@ class Collecting:
         """Read the body from now on. Raises Refusal 503 when there is no room for it."""
         length = request.length or 0
         if length and self._bytes + length > self._total_max:
-            raise unavailable(
-                "overloaded", "Too many large requests are under way; try again.", OVERLOAD_RETRY_S, "bodies"
-            )
+            raise overloaded("Too many large requests are under way; try again.", "bodies")
         request.collecting = True
         self._callers[request] = caller
         self._bytes += length

@@ -173,11 +173,9 @@ class Front(asyncio.Protocol):
         if close or self.closing or request is None or not request.complete:
             self._close(unread=request is not None and not request.complete)
             return
-        if self._paused:
-            self.resume_reading()
+        self.resume_reading()
         self.deadline = self._pass.now() + self._pass.keepalive_s
-        if self._queue or self._early:
-            self._pump()
+        self._pump()
 
     def refuse(self, refusal: Refusal, extra: bytes = b"") -> None:
         """Answer the active request ourselves; `extra` are header lines with CRLF."""
@@ -288,8 +286,7 @@ class Front(asyncio.Protocol):
             self._close(unread=False)  # pipelined behind a data-plane request: the client asks again
             return
         self.active = request
-        if self._paused:
-            self.resume_reading()
+        self.resume_reading()
         self.deadline = 0.0 if request.complete else self._pass.now() + self._pass.body_timeout_s
         self._pass.begin(self, request)
         if request.complete and request.collecting and self.active is request:

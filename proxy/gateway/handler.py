@@ -21,11 +21,11 @@ from proxy.core.attribution import attribute
 from proxy.core.call import read_call
 from proxy.core.caller import Caller
 from proxy.core.headers import request_head
-from proxy.core.refusal import Refusal, media_refused, unavailable
+from proxy.core.refusal import Refusal, media_refused, overloaded
 from proxy.gateway.answers import Answers
 from proxy.gateway.bearers import Bearers
 from proxy.gateway.clocks import Clocks
-from proxy.gateway.collecting import OVERLOAD_RETRY_S, Collecting, form_of
+from proxy.gateway.collecting import Collecting, form_of
 from proxy.gateway.cors import Cors
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.front import Front
@@ -35,6 +35,7 @@ from proxy.gateway.ledger import Ledger
 from proxy.gateway.limits import RelayLimits
 from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.owners import Owners
+from proxy.gateway.pressure import Pressure
 from proxy.gateway.quotas import NeedsShare, Quotas
 from proxy.gateway.relay import Relay
 from proxy.gateway.request import Request
@@ -62,6 +63,7 @@ class Handler:
         answers: Answers,
         cors: Cors,
         upstreams: Upstreams,
+        pressure: Pressure,
         metrics: Metrics,
     ) -> None:
         self.now = clocks.now
@@ -70,6 +72,7 @@ class Handler:
         self.head_timeout_s = settings.request_head_timeout_s
         self.body_timeout_s = settings.request_idle_timeout_s
         self.keepalive_s = settings.keepalive_timeout_s
+        self._pressure = pressure
         self._exchanges_max = settings.exchanges_max
         self._limits = RelayLimits(
             first_byte_s=settings.upstream_first_byte_timeout_s,
@@ -167,6 +170,7 @@ class Handler:
 
     def _pass(self, front: Front, request: Request, caller: Caller, body: bytes | None) -> None:
         """Read the call, admit it, forward it. `body` is None when there is none, or when it is streamed on."""
+        self._pressure.enter()
         call = attribute(
             read_call(
                 method=request.method.decode("latin-1"),
@@ -254,9 +258,7 @@ class Handler:
     def _check(self, exchange: Exchange, body: bytes | None) -> None:
         """Whether this worker, and what is known of the request, allow it to be admitted at all."""
         if len(self._answers.relays) >= self._exchanges_max:
-            raise unavailable(
-                "overloaded", "Too many requests are under way; try again.", OVERLOAD_RETRY_S, "exchanges"
-            )
+            raise overloaded("Too many requests are under way; try again.", "exchanges")
         if self._refuses_calls and exchange.call.endpoint.meter == "media":
             raise media_refused()
         if body is None and exchange.caller is not None:
@@ -343,7 +345,6 @@ class Handler:
     def _fault(self, front: Front) -> None:
         self._metrics.metering_faults.inc(("pass",))
         if front.active is not None and front.exchange is None:
-            fault = "The proxy failed to handle the request."
-            front.refuse(Refusal(500, "proxy_error", fault, "server_error"))
+            front.refuse(Refusal(500, "proxy_error", "The proxy failed at this request.", "server_error"))
         elif not front.transport.is_closing():
             front.transport.abort()

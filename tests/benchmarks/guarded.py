@@ -37,6 +37,7 @@ from proxy.gateway.ledger import Ledger
 from proxy.gateway.onbehalf import OnBehalf
 from proxy.gateway.owners import Owners
 from proxy.gateway.ownership import Makers
+from proxy.gateway.pressure import Pressure
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.upstream import UpstreamConnection
@@ -151,6 +152,7 @@ def build(directory: Path) -> Rig:
         answers=Answers(now=now, ledger=ledger, quotas=quotas, cors=cors, metrics=metrics),
         cors=cors,
         upstreams=onward,
+        pressure=Pressure(settings.overload_lag_s, now),
         metrics=metrics,
     )
     hold_shares(quotas, keyring, STARTED_S)

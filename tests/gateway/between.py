@@ -6,9 +6,10 @@ Design section 1 and 9: only credentials, hop-by-hop headers and the proxy's own
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.fake_upstream import FakeUpstream
 from tests.proxy_process import UPSTREAM_KEY, ProxyProcess
@@ -90,3 +91,17 @@ def passed_on(head: Head) -> list[bytes]:
     (request_id,) = head.all(b"x-proxy-request-id")
     assert REQUEST_ID.fullmatch(request_id), request_id
     return kept
+
+
+@contextmanager
+def proxied(
+    upstream: FakeUpstream, url: str, database_url: str, tmp_path: Path, **settings: object
+) -> Iterator[Between]:
+    """A proxy for one test, with a key that works, whatever the upstream does."""
+    with ProxyProcess.running(
+        upstream_url=url, database_url=database_url, directory=tmp_path / "proxy", **settings
+    ) as proxy:
+        user = proxy.admin("POST", "/admin/users", {"name": "Ana"})
+        key = proxy.admin("POST", f"/admin/users/{user['id']}/keys", {"name": "k"})["key"]
+        proxy.wait_for_key(key)
+        yield Between(proxy, upstream, key)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,8 @@ from tests import wire
 from tests.certificates import Authority
 from tests.egress_proxy import EgressProxy
 from tests.fake_upstream import FakeUpstream, answer
-from tests.gateway.between import Between
-from tests.proxy_process import ProxyProcess, free_port
+from tests.gateway.between import proxied
+from tests.proxy_process import free_port
 from tests.raw_client import RawClient
 from tests.signals import Signal
 
@@ -24,20 +22,6 @@ MODELS = b"GET /v1/models HTTP/1.1"
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
-
-
-@contextmanager
-def proxied(
-    upstream: FakeUpstream, url: str, database_url: str, tmp_path: Path, **settings: object
-) -> Iterator[Between]:
-    """A proxy for one test, with a key that works, whatever the upstream does."""
-    with ProxyProcess.running(
-        upstream_url=url, database_url=database_url, directory=tmp_path / "proxy", **settings
-    ) as proxy:
-        user = proxy.admin("POST", "/admin/users", {"name": "Ana"})
-        key = proxy.admin("POST", f"/admin/users/{user['id']}/keys", {"name": "k"})["key"]
-        proxy.wait_for_key(key)
-        yield Between(proxy, upstream, key)
 
 
 async def test_tls_to_the_upstream_is_verified_against_the_given_ca(
