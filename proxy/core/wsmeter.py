@@ -66,7 +66,8 @@ class WsMeter:
             self._client(text)
             return None
         delta = _DELTA.search(text, 0, HEAD_BYTES)
-        if delta is not None:
+        # Behind another brace it may be a member of something that a user wrote, such as metadata.
+        if delta is not None and text.find(b"{", 1, delta.start()) < 0:
             if not delta[1].endswith(b"audio"):
                 self._delta(text)
             return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -152,3 +154,98 @@ def test_how_a_connection_is_cut_changes_nothing(noise: bytes, size: int) -> Non
     ]
     assert whole.feed(data, False) == pieces
     assert len(pieces) == 1
+
+
+DONE: dict[str, Any] = {
+    "status": "completed",
+    "metadata": {"type": "response.output_text.delta", "usage": "none"},
+    "usage": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+    "id": "resp_1",
+}
+
+
+@pytest.mark.parametrize("target", ["/v1/realtime?model=m", "/v1/responses", "/v1/live/sessions"])
+@pytest.mark.parametrize("last", [False, True], ids=["type first", "type last"])
+def test_what_a_user_keeps_in_metadata_hides_no_usage(target: str, last: bool) -> None:
+    event = (
+        {"response": DONE, "type": "response.done"} if last else {"type": "response.done", "response": DONE}
+    )
+    reading = WsMeter(call(target)).feed_message(orjson.dumps(event), False)
+    assert reading is not None
+    assert reading.usage == Usage(1, 2, 3)
+
+
+WRITTEN = st.text(max_size=40) | st.sampled_from(
+    ['"usage":{"input_tokens":9}', '"}},"type":"response.done","response":{"id":"x","usage":{"input_tokens":9}}', "\\", '","usage":{}',
+     '{"type":"response.done","response":{"id":"y","usage":{"input_tokens":9}}}']
+)  # fmt: skip
+
+
+@given(texts=st.lists(WRITTEN, max_size=6), escape=st.booleans())
+def test_text_that_a_model_wrote_on_a_socket_cannot_forge_usage(texts: list[str], escape: bool) -> None:
+    meter = WsMeter(call("/v1/responses"))
+    meter.feed_message(
+        b'{"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}', False
+    )
+    for text in texts:
+        kinds = (
+            "response.output_text.delta",
+            "response.output_text.done",
+            "response.function_call_arguments.done",
+        )
+        for kind in kinds:
+            event = {"type": kind, "item_id": "i", "delta": text, "text": text, "arguments": text}
+            assert (
+                meter.feed_message(json.dumps(event, ensure_ascii=escape).encode("utf-8", "replace"), False)
+                is None
+            )
+        item = {"type": "message", "content": [{"text": text}], "usage": DONE["usage"]}
+        assert (
+            meter.feed_message(
+                json.dumps({"type": "response.output_item.done", "item": item}).encode(), False
+            )
+            is None
+        )
+    (left,) = meter.unfinished()
+    assert left.usage is None
+    assert meter.feed_message(orjson.dumps({"type": "response.done", "response": DONE}), False) is not None
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=6)
+    | st.sampled_from(["response.done", "session.closed", "decision.event", "response.event", "error", "session.updated",
+                       "conversation.item.input_audio_transcription.completed", "response.create"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["type", "response", "id", "usage", "seconds", "session", "model", "event", "decision", "error", "status_details",
+                         "item_id", "audio", "input", "transcription", "input_tokens", "output_tokens", "output", "metadata"]),
+        inner, max_size=5,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(
+    target=st.sampled_from(
+        [
+            "/v1/realtime",
+            "/v1/responses",
+            "/v1/live/sessions",
+            "/v1/realtime/translations",
+            "/v1/live/sessions/s/attach",
+        ]
+    ),
+    events=st.lists(st.tuples(TREES | st.binary(max_size=30), st.booleans()), max_size=5),
+)
+def test_no_message_makes_it_fail_and_no_count_is_negative(
+    target: str, events: list[tuple[Any, bool]]
+) -> None:
+    meter = WsMeter(call(target))
+    readings = []
+    for event, from_client in events:
+        text = event if isinstance(event, bytes) else json.dumps(event).encode()
+        readings.append(meter.feed_message(text, from_client))
+    for reading in (*readings, *meter.unfinished(), meter.finish(True)):
+        if reading is not None and reading.usage is not None:
+            assert all(getattr(reading.usage, name) >= 0 for name in Usage.__slots__ if name != "units")
+            assert all(amount >= 0 for _, amount in reading.usage.units)
