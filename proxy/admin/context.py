@@ -32,3 +32,9 @@ class AdminContext:
     """What models cost now; None where nobody needs it."""
     local: Actor | None = None
     """Who asks when nobody needs a credential: the command line, on a socket that only it can reach."""
+    exports: Callable[[], Pool | None] | None = None
+    """Connections for exports, one for each that may run at once; None: they use those of `pool`."""
+
+    def export_pool(self) -> Pool | None:
+        """Where an export reads."""
+        return (self.exports or self.pool)()

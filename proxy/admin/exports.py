@@ -1,64 +1,59 @@
-"""Exports: records, the summary of users, and the audit log, as CSV or JSON lines, in constant memory."""
+"""Exports: records, the summary of users, and the audit log, as CSV, JSON or Parquet, in constant memory.
+
+They have connections of their own, so that readers, however slow or many, take none from the rest of the worker. Records are
+read page by page, each in a transaction of its own: a reader who stops in the middle holds no connection, no lock, and no
+snapshot that would keep Postgres from cleaning up. So an export shows each record as it is when its page is read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import Field
 
 from proxy.admin.audit_log import AuditQuery
 from proxy.admin.auth import database_away
+from proxy.admin.export_forms import MEDIA_TYPES, Form, FormName, form
+from proxy.admin.export_tables import USER_COLUMNS, Column, audit_columns, record_columns, user_columns
 from proxy.admin.filters import UsageQuery, question
-from proxy.admin.route import Ask, Route, bad_request
+from proxy.admin.route import Ask, Route
 from proxy.admin.stream import Slots, send
 from proxy.core.currency import Currencies
-from proxy.core.money import format_nano
-from proxy.core.table import csv_row, json_line
 from proxy.store import audit, records_read, stats
-from proxy.store.postgres import Connection
+from proxy.store.postgres import Pool
+from proxy.store.records_read import Place
 from proxy.store.rows import Row
 from proxy.store.session import transaction
-from proxy.store.stats import Question
 
-RECORD_COLUMNS = (
-    "id", "started_at", "user_id", "user_name", "user_email", "group", "key", "provider", "endpoint", "operation",
-    "requested_model", "served_model", "status", "error_code", "finish_reason", "service_tier", "input_tokens",
-    "cached_input_tokens", "output_tokens", "reasoning_tokens", "total_tokens", "cost_usd", "usage_source", "duration_ms",
-    "ttfb_ms", "request_id", "end_user",
-)  # fmt: skip
-"""The default columns of records; after cost_usd comes one for each configured currency, such as cost_brl."""
-MORE_RECORD_COLUMNS = (
-    "parent_id", "part", "group_id", "method", "outcome", "streamed", "error_type", "error_message", "cache_write_tokens",
-    "cache_write_12h_tokens", "input_audio_tokens", "cached_audio_tokens", "input_image_tokens", "cached_image_tokens",
-    "output_audio_tokens", "output_image_tokens", "price_id", "object_id", "client_request_id", "bytes_in", "bytes_out",
-    "voided_at", "voided_reason",
-)  # fmt: skip
-USER_COLUMNS = (
-    "user_id", "user_name", "user_email", "group", "requests", "input_tokens", "output_tokens", "total_tokens", "cost_usd",
-    "first_request_at", "last_request_at",
-)  # fmt: skip
-AUDIT_COLUMNS = ("id", "at", "actor", "address", "action", "subject", "before", "after")
-_TAG, _COST = "tag.", "cost_"
-_RENAMED = {"key": "key_id", "request_id": "upstream_request_id"}
-MEDIA_TYPES = ("text/csv", "application/jsonl")
+FIRST_PAGE = 200
+"""Records of the first page: whoever waits sees soon that something comes."""
+PAGE = 2_000
+SLICE = 250
+"""Rows made into text at once: what else the worker does waits no longer than that."""
 
-Cell = Callable[[Row], Any]
+Pages = Callable[[Ask, Pool, Any], AsyncGenerator[Sequence[Row], None]]
+Format = Annotated[
+    FormName, Field(description="`parquet` needs the extra `openai-usage-proxy[parquet]` on the server.")
+]
 
 
 class RecordExportQuery(UsageQuery):
     """Which records, as what, with which columns."""
 
-    format: Literal["csv", "jsonl"] = "csv"
+    format: Format = "csv"
     columns: list[str] | None = Field(
         default=None,
         min_length=1,
         max_length=100,
         description="Default: all common ones; also any `tag.NAME`.",
     )
-    failed: bool | None = None
+    failed: bool | None = Field(
+        default=None, description="Only what was answered with 400 or more, or not at all."
+    )
 
     def where(self) -> dict[str, list[str]]:
         """Filters that need no look-up."""
@@ -68,137 +63,53 @@ class RecordExportQuery(UsageQuery):
 class UserExportQuery(UsageQuery):
     """Whose usage, as what, with which columns."""
 
-    format: Literal["csv", "jsonl"] = "csv"
+    format: Format = "csv"
     columns: list[Literal[USER_COLUMNS]] | None = Field(default=None, min_length=1, max_length=100)  # type: ignore[valid-type]
 
 
 class AuditExportQuery(AuditQuery):
     """Which entries, as what. Pages don't apply."""
 
-    format: Literal["csv", "jsonl"] = "csv"
+    format: Format = "csv"
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Columns, each with what makes its cell from a row."""
-
-    names: tuple[str, ...]
-    cells: tuple[Cell, ...]
-
-    def text(self, rows: Iterable[Row], form: str) -> bytes:
-        """The rows as CSV or JSON lines."""
-        values = ([cell(row) for cell in self.cells] for row in rows)
-        if form == "csv":
-            return "".join(map(csv_row, values)).encode()
-        return b"".join(json_line(self.names, each) for each in values)
-
-    def head(self, form: str) -> bytes:
-        """CSV's first line; nothing for JSON lines."""
-        return csv_row(self.names).encode() if form == "csv" else b""
+async def _chunks(made: Form, pages: AsyncGenerator[Sequence[Row], None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(pages):
+        async for page in pages:
+            for start in range(0, len(page), SLICE):
+                if chunk := made.rows(page[start : start + SLICE]):
+                    yield chunk
+                await asyncio.sleep(0)
+    if chunk := made.end():
+        yield chunk
 
 
-def record_table(columns: Sequence[str] | None, currencies: Currencies, form: str) -> Table:
-    """The columns of records. Raises 400 that names the one that does not exist."""
-    costs = tuple(_COST + code.lower() for code in currencies.codes)
-    known = {*RECORD_COLUMNS, *MORE_RECORD_COLUMNS, *costs}
-    if columns is None:
-        place = RECORD_COLUMNS.index("cost_usd") + 1
-        columns = (*RECORD_COLUMNS[:place], *costs, *RECORD_COLUMNS[place:])
-    for name in columns:
-        if name not in known and not (name.startswith(_TAG) and len(name) > len(_TAG)):
-            raise bad_request("columns", f"columns: there is no column {name!r}.")
-    return Table(tuple(columns), tuple(_record_cell(name, currencies, form) for name in columns))
+async def _records(ask: Ask, pool: Pool, asked: Any) -> AsyncGenerator[Sequence[Row], None]:
+    timeout_s = ask.context.settings.admin_statement_timeout_s
+    after: Place | None = None
+    limit = FIRST_PAGE
+    while True:
+        async with transaction(pool, statement_timeout_s=timeout_s) as connection:
+            rows = await records_read.export(connection, asked, limit=limit, after=after)
+        yield rows
+        if len(rows) < limit:
+            return
+        after, limit = (rows[-1]["started_at"], rows[-1]["id"]), PAGE
 
 
-def _record_cell(name: str, currencies: Currencies, form: str) -> Cell:
-    if name.startswith(_TAG):
-        tag = name.removeprefix(_TAG)
-        return lambda row: row["tags"].get(tag)
-    if name == "cost_usd":
-        return lambda row: None if row["cost_nanousd"] is None else format_nano(row["cost_nanousd"])
-    if name.startswith(_COST):
-        code = name.removeprefix(_COST).upper()
-
-        def converted(row: Row) -> str | None:
-            amount = currencies.convert(row["cost_nanousd"], code, row["started_at"].date())
-            return None if amount is None else format_nano(amount)
-
-        return converted
-    if name == "group":
-        return lambda row: row["group_name"] or row["group_id"]
-    column = _RENAMED.get(name, name)
-    if name.endswith("_at"):
-        return lambda row: _moment(row[column])
-    if name.endswith("id") and form == "jsonl":
-        return lambda row: None if row[column] is None else str(row[column])
-    return lambda row: row[column]
+async def _users(ask: Ask, pool: Pool, asked: Any) -> AsyncGenerator[Sequence[Row], None]:
+    timeout_s = ask.context.settings.admin_statement_timeout_s
+    async with transaction(pool, statement_timeout_s=timeout_s) as connection:
+        async for rows in stats.user_summaries(connection, asked):
+            yield rows
 
 
-def _moment(value: Any) -> str | None:
-    return None if value is None else value.isoformat().replace("+00:00", "Z")
-
-
-async def _record_chunks(
-    connection: Connection, asked: Question, table: Table, form: str
-) -> AsyncIterator[bytes]:
-    head = table.head(form)
-    async for rows in records_read.export(connection, asked):
-        yield head + table.text(rows, form)
-        head = b""
-    if head:
-        yield head
-
-
-_USER_TABLE: dict[str, Cell] = {
-    "user_id": lambda row: row["first"],
-    "user_name": lambda row: row["user_name"],
-    "user_email": lambda row: row["user_email"],
-    "group": lambda row: row["group_name"],
-    "requests": lambda row: row["requests"],
-    "input_tokens": lambda row: row["input_tokens"],
-    "output_tokens": lambda row: row["output_tokens"],
-    "total_tokens": lambda row: row["total_tokens"],
-    "cost_usd": lambda row: format_nano(row["cost_nanousd"]),
-    "first_request_at": lambda row: _moment(row["first_at"]),
-    "last_request_at": lambda row: _moment(row["last_at"]),
-}
-_AUDIT_TABLE = Table(
-    AUDIT_COLUMNS,
-    (
-        *(
-            lambda row, name=name: _moment(row[name]) if name == "at" else row[name]
-            for name in AUDIT_COLUMNS[:-2]
-        ),
-        *(lambda row, name=name: row[name] for name in AUDIT_COLUMNS[-2:]),
-    ),
-)
-
-
-async def _user_chunks(
-    connection: Connection, asked: Question, table: Table, form: str
-) -> AsyncIterator[bytes]:
-    head = table.head(form)
-    async for rows in stats.user_summaries(connection, asked):
-        yield head + table.text(rows, form)
-        head = b""
-    if head:
-        yield head
-
-
-async def _audit_chunks(connection: Connection, query: AuditExportQuery) -> AsyncIterator[bytes]:
-    head = _AUDIT_TABLE.head(query.format)
-    async for rows in audit.export_audit(
-        connection,
-        actor=query.actor,
-        action=query.action,
-        subject=query.subject,
-        start=query.start,
-        end=query.end,
-    ):
-        yield head + _AUDIT_TABLE.text(rows, query.format)
-        head = b""
-    if head:
-        yield head
+async def _entries(ask: Ask, pool: Pool, _: Any) -> AsyncGenerator[Sequence[Row], None]:
+    query, timeout_s = ask.query, ask.context.settings.admin_statement_timeout_s
+    where = {name: getattr(query, name) for name in ("actor", "action", "subject", "start", "end")}
+    async with transaction(pool, statement_timeout_s=timeout_s) as connection:
+        async for rows in audit.export_audit(connection, **where):
+            yield rows
 
 
 def routes(slots: Slots) -> tuple[Route, ...]:
@@ -207,33 +118,23 @@ def routes(slots: Slots) -> tuple[Route, ...]:
     async def export_records(ask: Ask) -> web.StreamResponse:
         """Records of the period, oldest first. A dollar amount is exact; other currencies are at the day's own rate."""
         currencies = Currencies.parse(ask.context.settings.currencies)
-        table = record_table(ask.query.columns, currencies, ask.query.format)
-        return await run(
-            ask,
-            "records",
-            lambda connection, asked: _record_chunks(connection, asked, table, ask.query.format),
-        )
+        return await run(ask, "records", record_columns(ask.query.columns, currencies), _records)
 
     async def export_users(ask: Ask) -> web.StreamResponse:
         """One line for each user with usage in the period."""
-        names = tuple(ask.query.columns or USER_COLUMNS)
-        table = Table(names, tuple(_USER_TABLE[name] for name in names))
-        return await run(
-            ask, "users", lambda connection, asked: _user_chunks(connection, asked, table, ask.query.format)
-        )
+        return await run(ask, "users", user_columns(ask.query.columns), _users)
 
     async def export_audit(ask: Ask) -> web.StreamResponse:
         """The audit log, newest first."""
-        return await run(ask, "audit", lambda connection, _: _audit_chunks(connection, ask.query))
+        return await run(ask, "audit", audit_columns(), _entries)
 
-    async def run(
-        ask: Ask, what: str, chunks: Callable[[Connection, Any], AsyncIterator[bytes]]
-    ) -> web.StreamResponse:
-        pool = ask.context.pool()
+    async def run(ask: Ask, what: str, columns: tuple[Column, ...], pages: Pages) -> web.StreamResponse:
+        pool = ask.context.export_pool()
         if pool is None:
             raise database_away()
-        timeout_s = ask.context.settings.admin_statement_timeout_s
+        made = form(ask.query.format, columns)
         with slots.take():
+            timeout_s = ask.context.settings.admin_statement_timeout_s
             async with transaction(pool, statement_timeout_s=timeout_s) as connection:
                 ask.connection = connection
                 asked = await question(ask, ask.query) if isinstance(ask.query, UsageQuery) else None
@@ -241,15 +142,11 @@ def routes(slots: Slots) -> tuple[Route, ...]:
                     f"{what}.export", "all", after=ask.query.model_dump(mode="json", exclude_unset=True)
                 )
                 await audit.write(connection, ask.audited)
-                kind = (
-                    "text/csv; charset=utf-8; header=present" if ask.query.format == "csv" else MEDIA_TYPES[1]
-                )
-                day = f"{ask.now:%Y-%m-%d}"
-                headers = {
-                    "content-type": kind,
-                    "content-disposition": f'attachment; filename="{what}-{day}.{ask.query.format}"',
-                }
-                return await send(ask, chunks(connection, asked), headers)
+            headers = {
+                "content-type": made.media_type,
+                "content-disposition": f'attachment; filename="{what}-{ask.now:%Y-%m-%d}.{ask.query.format}"',
+            }
+            return await send(ask, _chunks(made, pages(ask, pool, asked)), headers)
 
     return (
         _export("/admin/export/records", export_records, "Export records", RecordExportQuery),

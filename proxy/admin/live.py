@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from proxy.admin.auth import database_away
 from proxy.admin.filters import UsageQuery, question
 from proxy.admin.records import record_view
 from proxy.admin.route import Ask, Route
-from proxy.admin.stream import Slots, send
+from proxy.admin.stream import Slots, gone, send
 from proxy.core.period import Period
 from proxy.store import audit, records_read
 from proxy.store.rows import Row
@@ -24,6 +24,8 @@ from proxy.store.stats import Question
 
 OPEN_MAX = 20
 POLL_S = 1.0
+LOOK_S = 0.25
+"""How soon it is seen that the reader has left, or that the server stops."""
 SILENCE_S = 15.0
 DURATION_MAX_S = 3600.0
 LOOK_BACK = timedelta(minutes=15)
@@ -32,7 +34,7 @@ BATCH_MAX = 200
 SEEN_MAX = 10_000
 
 
-async def _events(ask: Ask, asked: Question, slots: Slots) -> AsyncIterator[bytes]:
+async def _events(ask: Ask, asked: Question, slots: Slots) -> AsyncGenerator[bytes, None]:
     """Comments keep the connection alive through proxies while nothing happens."""
     loop = asyncio.get_running_loop()
     ends, spoke = loop.time() + DURATION_MAX_S, loop.time()
@@ -40,7 +42,7 @@ async def _events(ask: Ask, asked: Question, slots: Slots) -> AsyncIterator[byte
     for row in await _fresh(ask, asked, seen):
         seen[row["id"]] = None
     yield b"retry: 2000\n\n"
-    while loop.time() < ends and not slots.closing.is_set():
+    while loop.time() < ends and not slots.closing.is_set() and not gone(ask):
         rows = await _fresh(ask, asked, seen)
         for row in rows:
             seen[row["id"]] = None
@@ -53,7 +55,7 @@ async def _events(ask: Ask, asked: Question, slots: Slots) -> AsyncIterator[byte
             yield b": nothing new\n\n"
             spoke = loop.time()
         if len(rows) < BATCH_MAX:
-            await _pause(slots)
+            await _pause(ask, slots)
 
 
 async def _fresh(ask: Ask, asked: Question, seen: OrderedDict[UUID, None]) -> list[Row]:
@@ -68,12 +70,12 @@ async def _fresh(ask: Ask, asked: Question, seen: OrderedDict[UUID, None]) -> li
         return await records_read.since(connection, recent, seen=list(seen), limit=limit)
 
 
-async def _pause(slots: Slots) -> None:
-    try:
-        async with asyncio.timeout(POLL_S):
-            await slots.closing.wait()
-    except TimeoutError:
-        return
+async def _pause(ask: Ask, slots: Slots) -> None:
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + POLL_S
+    # Looked at, since nobody is told that the connection was lost.
+    while loop.time() < ends and not slots.closing.is_set() and not gone(ask):  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_S)
 
 
 def route(slots: Slots) -> Route:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import Field
 
 from proxy.admin.auth import database_away
-from proxy.admin.exports import MEDIA_TYPES
+from proxy.admin.export_forms import MEDIA_TYPES
 from proxy.admin.route import Ask, Route, not_found
 from proxy.admin.shapes import View
 from proxy.admin.stream import Slots, send
@@ -60,7 +60,7 @@ def _view(row: Any) -> ErasureView:
     return ErasureView(**{name: row[name] for name in ErasureView.model_fields})
 
 
-async def _lines(connection: Connection, user_id: str) -> AsyncIterator[bytes]:
+async def _lines(connection: Connection, user_id: str) -> AsyncGenerator[bytes, None]:
     async for lines in personal.everything(connection, user_id):
         yield b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
 
@@ -70,7 +70,7 @@ def routes(slots: Slots) -> tuple[Route, ...]:
 
     async def export_user_data(ask: Ask) -> web.StreamResponse:
         """Everything about one user as JSON lines, each with its `kind`: user, key, quota, quota_window, object, record …"""
-        pool = ask.context.pool()
+        pool = ask.context.export_pool()
         if pool is None:
             raise database_away()
         timeout_s = ask.context.settings.admin_statement_timeout_s
@@ -94,7 +94,7 @@ def routes(slots: Slots) -> tuple[Route, ...]:
             summary="Everything about a user",
             access="read",
             transaction=False,
-            media_types=MEDIA_TYPES[1:],
+            media_types=MEDIA_TYPES[1:2],
             tag="users",
         ),
         Route(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 
 from aiohttp import web
 
@@ -13,6 +13,9 @@ from proxy.admin.route import Ask
 from proxy.core.refusal import Refusal
 
 log = logging.getLogger(__name__)
+READER_TIMEOUT_S = 120.0
+"""How long a reader may take nothing of what is ready for it."""
+_COMPRESSED = ("text/csv", "application/jsonl", "application/json")
 
 
 class Slots:
@@ -42,26 +45,47 @@ class Slots:
             self._free += 1
 
 
-async def send(ask: Ask, chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> web.StreamResponse:
+async def send(
+    ask: Ask, chunks: AsyncGenerator[bytes, None], headers: Mapping[str, str]
+) -> web.StreamResponse:
     """Answer with the chunks as they come.
 
     What fails before the first chunk is an ordinary error answer; what fails later cuts the connection, so that nobody takes
     a part for the whole.
     """
-    first = await anext(chunks, b"")
-    response = web.StreamResponse(headers={**ask.headers, **headers, "cache-control": "no-store"})
-    if "text/event-stream" not in headers.get("content-type", ""):
-        response.enable_compression()
-    await response.prepare(ask.request)
-    try:
-        await response.write(first)
-        async for chunk in chunks:
-            await response.write(chunk)
-        await response.write_eof()
-    except ConnectionError:
-        log.debug("the reader of a stream is gone", extra={"path": ask.request.path})
-    except Exception:
-        log.exception("a stream was cut", extra={"path": ask.request.path})
-        if ask.request.transport is not None:
-            ask.request.transport.abort()
+    async with aclosing(chunks):
+        first = await anext(chunks, b"")
+        response = web.StreamResponse(headers={**ask.headers, **headers, "cache-control": "no-store"})
+        if headers.get("content-type", "").startswith(_COMPRESSED):
+            response.enable_compression()
+        await response.prepare(ask.request)
+        try:
+            await _write(response, first)
+            async for chunk in chunks:
+                await _write(response, chunk)
+            await response.write_eof()
+        except ConnectionError:
+            log.debug("the reader of a stream is gone", extra={"path": ask.request.path})
+        except TimeoutError:
+            log.warning("a reader took nothing for too long: cut", extra={"path": ask.request.path})
+            _cut(ask)
+        except Exception:
+            log.exception("a stream was cut", extra={"path": ask.request.path})
+            _cut(ask)
     return response
+
+
+def _cut(ask: Ask) -> None:
+    if ask.request.transport is not None:
+        ask.request.transport.abort()
+
+
+async def _write(response: web.StreamResponse, chunk: bytes) -> None:
+    async with asyncio.timeout(READER_TIMEOUT_S):
+        await response.write(chunk)
+
+
+def gone(ask: Ask) -> bool:
+    """Whether nobody reads any more what is sent."""
+    transport = ask.request.transport
+    return transport is None or transport.is_closing()

@@ -1,17 +1,43 @@
-"""Usage records read back: one, a page of history, what is new, and everything for an export."""
+"""Usage records read back: one, a page of history or of an export, and what is new.
+
+A page costs what it shows, not what there is: a filter of many values (user, key, group …) has an index in the order of a
+page. Those of few values (FACETS) share one that knows no order. Whether a value is common or rare, and since when, no
+statistic tells well enough, so a page by such a filter is looked for in stretches of time, one after the other, each wider
+than the one before: the first by reading it through, which finds what is common, the others by the index, which finds what
+is rare. Each takes in about as many records as all before it took FACTOR times, so nothing is read for long that wasn't
+worth it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
 from uuid import UUID
 
+from proxy.core.period import Period
 from proxy.store.postgres import Connection, statements
 from proxy.store.rows import Row
-from proxy.store.stats import Question
+from proxy.store.stats import SEPARATOR, Filters, Question
 
-_SQL = statements("stats")
-EXPORT_BATCH = 500
+_SQL = statements("records_read")
+FACETS = frozenset(
+    {
+        "provider", "endpoint", "model", "operation", "status", "streamed", "service_tier", "finish_reason",
+        "usage_source", "outcome",
+    }
+)  # fmt: skip
+"""Filters that the index over record_facets serves; it keeps their values as `name=value`."""
+FACET_CHARS_MAX = 200
+"""As record_facets cuts them."""
+READ_THROUGH = 2_000
+"""Records of the first stretch, or four times as many as are wanted."""
+FACTOR = 8
+_STRETCH_MIN = timedelta(seconds=1)
+_STRETCHES_MAX = 20
+Place = tuple[datetime, UUID]
+"""Where a record stands: when it began, and its id."""
+_Order = Literal["history", "export"]
 
 
 async def fetch_record(connection: Connection, record_id: UUID) -> Row | None:
@@ -21,29 +47,83 @@ async def fetch_record(connection: Connection, record_id: UUID) -> Row | None:
 
 
 async def history(
-    connection: Connection, question: Question, *, limit: int, after: tuple[datetime, UUID] | None = None
+    connection: Connection, question: Question, *, limit: int, after: Place | None = None
 ) -> list[Row]:
     """Records of the period, newest first; `after` is the last one of the page before."""
-    started_at, record_id = after if after is not None else (None, None)
-    filters = question.filters.as_json()
-    rows: list[Row] = await connection.fetch(
-        _SQL["history"], filters, question.period.start, question.period.end, limit, started_at, record_id
-    )
-    return rows
+    return await _page(connection, "history", question, limit, after)
+
+
+async def export(
+    connection: Connection, question: Question, *, limit: int, after: Place | None = None
+) -> list[Row]:
+    """Records of the period, oldest first; `after` is the last one of the page before."""
+    return await _page(connection, "export", question, limit, after)
 
 
 async def since(connection: Connection, question: Question, *, seen: Sequence[UUID], limit: int) -> list[Row]:
     """Records of the period that are not among `seen`, in the order in which they ended."""
-    filters = question.filters.as_json()
+    period = question.period
     rows: list[Row] = await connection.fetch(
-        _SQL["since"], filters, question.period.start, question.period.end, limit, list(seen)
+        _SQL["since"], parameter(question.filters), period.start, period.end, limit, list(seen)
     )
     return rows
 
 
-async def export(connection: Connection, question: Question) -> AsyncIterator[Sequence[Row]]:
-    """All records of the period, oldest first, in batches, within the caller's transaction and constant memory."""
-    filters = question.filters.as_json()
-    cursor = await connection.cursor(_SQL["export"], filters, question.period.start, question.period.end)
-    while rows := await cursor.fetch(EXPORT_BATCH):
-        yield rows
+def parameter(filters: Filters) -> dict[str, Any]:
+    """The parameter $1 of the statements."""
+    document: dict[str, Any] = {}
+    for name, values in filters.where.items():
+        kept = [f"{name}={value[:FACET_CHARS_MAX]}" for value in values] if name in FACETS else values
+        document[name] = SEPARATOR.join(kept)
+    if filters.tags:
+        document["tags"] = dict(filters.tags)
+    return document
+
+
+async def _page(
+    connection: Connection, order: _Order, question: Question, limit: int, after: Place | None
+) -> list[Row]:
+    place = after if after is not None else (None, None)
+    edge = None
+    if question.filters.where.keys() & (FACETS | {"user_active"}):
+        count = max(READ_THROUGH, 4 * limit)
+        period = (question.period.start, question.period.end)
+        edge = await connection.fetchval(_SQL[f"{order}_edge"], count, *period, *place)
+    document = parameter(question.filters)
+    rows: list[Row] = []
+    for number, (start, end) in enumerate(_stretches(order, question.period, edge, place[0])):
+        name = order if number == 0 else f"{order}_wide"
+        rows += await connection.fetch(_SQL[name], document, start, end, limit - len(rows), *place)
+        if len(rows) >= limit:
+            break
+    return rows
+
+
+def _stretches(
+    order: _Order, period: Period, edge: datetime | None, begins: datetime | None
+) -> Iterator[tuple[datetime, datetime]]:
+    """From the newest to the oldest, or, of an export, the other way round. Without an edge the period is one."""
+    if edge is None:
+        yield period.start, period.end
+        return
+    back = order == "history"
+    origin = begins or (period.end if back else period.start)
+    width = max(abs(origin - edge), _STRETCH_MIN)
+    if back:
+        yield edge, period.end
+    else:
+        # The record at the edge is in the first stretch: an end is not included.
+        edge += datetime.resolution
+        yield period.start, edge
+    for number in range(1, _STRETCHES_MAX):
+        width *= FACTOR
+        last = number == _STRETCHES_MAX - 1 or width > period.end - period.start
+        if back:
+            further = period.start if last else max(edge - width, period.start)
+            yield further, edge
+        else:
+            further = period.end if last else min(edge + width, period.end)
+            yield edge, further
+        if further in (period.start, period.end):
+            return
+        edge = further

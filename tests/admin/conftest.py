@@ -73,11 +73,14 @@ async def serve(pool) -> AsyncIterator[Callable[..., Any]]:
     """Starts control planes with given settings: `await serve(admin_requests_per_minute=5)`."""
     clients = []
 
-    async def start(*, pool: Any = pool, ready: Any = None, **settings: Any) -> TestClient:
+    async def start(
+        *, pool: Any = pool, exports: Any = None, ready: Any = None, **settings: Any
+    ) -> TestClient:
         context = AdminContext(
             settings=Settings(demo=settings.pop("demo", False), **settings),
             metrics=Metrics(),
             pool=lambda: pool,
+            exports=(lambda: exports) if exports is not None else None,
             ready=ready or {},
             now=lambda: NOW,
             prices=PriceSource(),

@@ -6,14 +6,18 @@ import asyncio
 import csv
 import io
 import json
+import socket
 from datetime import timedelta
+from decimal import Decimal
 
 import aiohttp
 import pytest
 
+from proxy.admin import export_forms, live, stream
+from proxy.admin.export_tables import Column
 from proxy.admin.stream import Slots
 from proxy.core.refusal import Refusal
-from proxy.store import people
+from proxy.store import people, postgres
 from tests.admin import usage
 from tests.admin.conftest import NOW, Api, record
 
@@ -165,3 +169,198 @@ async def test_a_server_that_stops_ends_its_live_views(serve, pool):
         async with asyncio.timeout(10):
             await client.server.app.shutdown()
             assert await response.content.read() == b""
+
+
+def stored_file(pieces):
+    """A Parquet file's table, and how many row groups it has."""
+    from pyarrow import BufferReader, parquet
+
+    file = parquet.ParquetFile(BufferReader(pieces))
+    return file.read(), file.num_row_groups
+
+
+async def read_bytes(api, path):
+    async with api.client.get(path, headers={"authorization": f"Bearer {api.key}"}) as response:
+        assert response.status == 200
+        return response.headers["content-type"], await response.read()
+
+
+async def test_records_as_parquet_have_types(api, store, crowd):
+    line = record(NOW - timedelta(hours=1), **crowd[0], tags={"session": "s1"}, cost_nanousd=1_500_000_001)
+    unpriced = record(NOW - timedelta(minutes=1), **crowd[1], cost_nanousd=None)
+    await store(line, unpriced)
+
+    kind, content = await read_bytes(
+        api,
+        "/admin/export/records?format=parquet&columns=id,started_at,cost_usd,total_tokens,streamed,tag.session",
+    )
+
+    table, _ = stored_file(content)
+    assert kind == "application/vnd.apache.parquet"
+    assert [str(field.type) for field in table.schema] == [
+        "string", "timestamp[us, tz=UTC]", "decimal128(28, 9)", "int64", "bool", "string",
+    ]  # fmt: skip
+    assert table.to_pylist() == [
+        {
+            "id": line["id"],
+            "started_at": NOW - timedelta(hours=1),
+            "cost_usd": Decimal("1.500000001"),
+            "total_tokens": 120,
+            "streamed": False,
+            "tag.session": "s1",
+        },
+        {
+            "id": unpriced["id"],
+            "started_at": NOW - timedelta(minutes=1),
+            "cost_usd": None,
+            "total_tokens": 120,
+            "streamed": False,
+            "tag.session": None,
+        },
+    ]
+
+
+async def test_the_default_columns_of_every_export_fit_into_parquet(api, store, crowd):
+    lines = usage.generate(crowd, count=700)
+    await store(*lines)
+    await api.post("/admin/users", {"name": "Zoe"})
+
+    for what, count in (("records", 700), ("users", 2), ("audit", None)):
+        period = "" if what == "audit" else "&start=2026-05-01"
+        table, _ = stored_file((await read_bytes(api, f"/admin/export/{what}?format=parquet{period}"))[1])
+        assert table.num_rows == count or what == "audit"
+    assert {row["action"] for row in table.to_pylist()} >= {"records.export", "user.create", "audit.export"}
+    assert any(row["after"] and json.loads(row["after"]).get("name") == "Zoe" for row in table.to_pylist())
+
+
+def test_parquet_is_written_in_row_groups_as_rows_come(monkeypatch):
+    monkeypatch.setattr(export_forms, "ROW_GROUP_ROWS", 100)
+    made = export_forms.form("parquet", (Column("requests", "integer", lambda row: row["n"]),))
+    pieces = [made.rows([{"n": start + number} for number in range(40)]) for start in range(0, 400, 40)]
+    pieces.append(made.end())
+
+    table, groups = stored_file(b"".join(pieces))
+    assert table["requests"].to_pylist() == list(range(400))
+    assert groups == 4
+    assert sum(bool(piece) for piece in pieces) >= 4
+
+
+async def test_parquet_without_its_library_names_the_extra(api, monkeypatch):
+    monkeypatch.setattr(export_forms.importlib.util, "find_spec", lambda name: None)
+
+    status, answer = await api.ask("GET", "/admin/export/records?format=parquet")
+
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "extra_missing", "format")
+    assert "pip install 'openai-usage-proxy[parquet]'" in answer["error"]["message"]
+
+
+async def test_records_as_one_array(api, store, crowd):
+    assert (await api.ask("GET", "/admin/export/records?format=json"))[1] == []
+    lines = usage.generate(crowd, count=600)
+    await store(*lines)
+
+    _, answer = await api.ask("GET", "/admin/export/records?format=json&start=2026-05-01&columns=id,status")
+
+    lines.sort(key=lambda line: (line["started_at_us"], line["id"]))
+    assert answer == [{"id": line["id"], "status": line["status"]} for line in lines]
+
+
+@pytest.mark.parametrize("query", ["failed=true", "finish_reason=length", "failed=true&service_tier=flex"])
+async def test_filters_of_an_export_are_those_of_history(api, store, crowd, query):
+    await store(*usage.generate(crowd, count=600))
+
+    exported = await read_csv(api, f"/admin/export/records?start=2026-05-01&columns=id&{query}")
+
+    history = await api.get(f"/admin/records?start=2026-05-01&limit=1000&{query}")
+    assert exported
+    assert [row["id"] for row in exported] == [row["id"] for row in history["data"]][::-1]
+
+
+class SlowReader:
+    """A client that asks for an export and reads nothing but the head of the answer."""
+
+    def __init__(self, api: Api, path: str) -> None:
+        self._socket = socket.create_connection((api.client.host, api.client.port), timeout=30)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        request = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n\r\n"
+        self._socket.sendall(request.encode())
+
+    def head(self) -> bytes:
+        return self._socket.recv(100)
+
+    def leave(self) -> None:
+        self._socket.close()
+
+
+async def fill(pool, count, characters=2_000):
+    """Records large enough that no buffer between us and a reader holds them."""
+    await pool.execute(
+        "insert into usage_records (id, started_at, key_id, user_id, provider, endpoint, method, streamed, status, outcome,"
+        " usage_source, duration_ms, error_message)"
+        " select gen_random_uuid(), $1::timestamptz - n * interval '1 second', 'key_1', 'user_' || n, 'openai', '/v1/x', 'POST',"
+        " false, 500, 'upstream_error', 'none', 1, repeat('x', $3) from generate_series(1, $2::integer) as n",
+        NOW,
+        count,
+        characters,
+    )
+
+
+async def test_slow_readers_of_exports_hold_up_nobody(serve, pool, database_url):
+    _, key = await people.create_admin_key(pool, name="a")
+    await fill(pool, 20_000)
+    own = await postgres.open_pool(database_url, size_min=0, size_max=1)
+    exports = await postgres.open_pool(database_url, size_min=0, size_max=3)
+    client = await serve(pool=own, exports=exports, admin_exports_max=3)
+    api = Api(client, key, pool)
+    path = "/admin/export/records?columns=id,error_message"
+    readers = [await asyncio.to_thread(SlowReader, api, path) for _ in range(3)]
+    for reader in readers:
+        assert (await asyncio.to_thread(reader.head)).startswith(b"HTTP/1.1 200")
+
+    for _ in range(5):
+        await api.get("/admin/stats")
+    assert await api.refused("GET", path) == (429, "rate_limit_exceeded", None)
+    async with exports.acquire(timeout=10), exports.acquire(timeout=10), exports.acquire(timeout=10):
+        pass  # readers who stop reading hold no connection either
+
+    for reader in readers:
+        reader.leave()
+    async with asyncio.timeout(30):
+        while (await api.ask("GET", "/admin/export/audit"))[0] == 429:
+            await asyncio.sleep(0.1)
+    await client.close()
+    await own.close()
+    await exports.close()
+
+
+async def test_a_reader_who_takes_nothing_is_cut_in_the_end(serve, pool, monkeypatch):
+    monkeypatch.setattr(stream, "READER_TIMEOUT_S", 0.3)
+    _, key = await people.create_admin_key(pool, name="a")
+    await fill(pool, 20_000)
+    api = Api(await serve(admin_exports_max=1), key, pool)
+    reader = await asyncio.to_thread(SlowReader, api, "/admin/export/records?columns=error_message")
+
+    async with asyncio.timeout(60):
+        while (await api.ask("GET", "/admin/export/audit"))[0] == 429:
+            await asyncio.sleep(0.1)
+    reader.leave()
+
+
+async def test_the_place_of_a_live_view_is_free_when_its_reader_leaves(serve, pool, monkeypatch):
+    monkeypatch.setattr(live, "OPEN_MAX", 1)
+    _, key = await people.create_admin_key(pool, name="a")
+    api = Api(await serve(), key, pool)
+    reader = await asyncio.to_thread(SlowReader, api, "/admin/records/live")
+    await asyncio.to_thread(reader.head)
+    assert (await api.refused("GET", "/admin/records/live"))[0] == 429
+
+    reader.leave()
+
+    async with asyncio.timeout(live.SILENCE_S / 2):  # sooner than the next comment would find out
+        while True:
+            async with api.client.get(
+                "/admin/records/live", headers={"authorization": f"Bearer {key}"}
+            ) as answer:
+                if answer.status == 200:
+                    break
+            await asyncio.sleep(0.05)
