@@ -13,7 +13,7 @@ from proxy.admin.quota_shapes import QuotaStatusView, status_view
 from proxy.admin.records import HistoryView, OwnHistoryQuery, RecordView, history_page, record_id, record_view
 from proxy.admin.route import Ask, Route, not_found
 from proxy.admin.shapes import View
-from proxy.admin.stat_shapes import PeriodView, Sums, period_view, sums_view
+from proxy.admin.stat_shapes import Money, PeriodView, Sums, period_view, sums_view
 from proxy.admin.stats import GroupedView, OwnGroupedQuery, grouped
 from proxy.core.period import Period, this_month, today
 from proxy.store import issued_keys, people, quota_status, records_read, stats
@@ -62,8 +62,9 @@ class UsageView(View):
     sums: Sums
 
 
-def _own(ask: Ask, period: Period) -> Question:
-    return Question(period, ask.now, Filters({"user": [ask.actor.user_id or ""]}))
+def _own(ask: Ask, period: Period, money: Money) -> Question:
+    own = Filters({"user": [ask.actor.user_id or ""]})
+    return Question(period, ask.now, own, rate_days=money.currencies.change_days)
 
 
 async def show_me(ask: Ask) -> MeView:
@@ -75,8 +76,9 @@ async def show_me(ask: Ask) -> MeView:
     statuses = await quota_status.user_statuses(
         ask.connection, user["id"], key_id=key["id"], now=ask.now.timestamp()
     )
-    month = await stats.totals(ask.connection, _own(ask, this_month(ask.now)))
-    day = await stats.totals(ask.connection, _own(ask, today(ask.now)))
+    money = Money.of(ask)
+    month = await stats.totals(ask.connection, _own(ask, this_month(ask.now), money), users=False)
+    day = await stats.totals(ask.connection, _own(ask, today(ask.now), money), users=False)
     return MeView(
         user=Person(
             id=user["id"],
@@ -88,17 +90,16 @@ async def show_me(ask: Ask) -> MeView:
         ),
         key=OwnKey(id=key["id"], name=key["name"], masked=key["masked"], expires_at=key["expires_at"]),
         quotas=[status_view(each) for each in statuses],
-        month=sums_view(month),
-        today=sums_view(day),
+        month=sums_view(month, money),
+        today=sums_view(day, money),
     )
 
 
 async def show_own_usage(ask: Ask) -> UsageView:
     """Sums of a period, the last 7 days when nothing else is said."""
     asked = await question(ask, ask.query, days_default=7, user_id=ask.actor.user_id)
-    return UsageView(
-        period=period_view(asked.period), sums=sums_view(await stats.totals(ask.connection, asked))
-    )
+    row = await stats.totals(ask.connection, asked, users=False)
+    return UsageView(period=period_view(asked.period), sums=sums_view(row, Money.of(ask)))
 
 
 async def show_own_grouped(ask: Ask) -> GroupedView:

@@ -13,11 +13,10 @@ from proxy.admin.records import RecordView, record_view
 from proxy.admin.reports import DayView, day_rows, series
 from proxy.admin.route import Ask, Route
 from proxy.admin.shapes import View
-from proxy.admin.stat_shapes import PeriodView, Sums, period_view, sums, sums_view
+from proxy.admin.stat_shapes import Money, PeriodView, Sums, period_view, sums, sums_view
 from proxy.admin.users import UserView, subject_user, user_view
 from proxy.core.period import everything, this_month
 from proxy.store import people, quota_status, quotas_live, records_read, stats
-from proxy.store.rows import Row
 from proxy.store.stats import Dimension, Filters, Grouping, Question
 
 LAST = 50
@@ -75,7 +74,7 @@ async def show_group_usage(ask: Ask) -> GroupProfile:
         ask.connection, [(quota, group["id"]) for quota in bound], now=ask.now.timestamp()
     )
     profile = await _profile(ask, filters, statuses)
-    asked = Question(ask.query.period(ask), ask.now, filters)
+    asked = _question(ask, filters)
     return GroupProfile(
         group=group_view(await people.fetch_group(ask.connection, group["id"])),
         users=await _parts(ask, asked, "user"),
@@ -84,16 +83,18 @@ async def show_group_usage(ask: Ask) -> GroupProfile:
 
 
 async def _profile(ask: Ask, filters: Filters, statuses: list[Any]) -> dict[str, Any]:
-    asked = Question(ask.query.period(ask), ask.now, filters)
+    asked, money = _question(ask, filters), Money.of(ask)
     ever = asked.over(everything(ask.now, asked.period.zone))
     records = await records_read.history(ask.connection, asked, limit=LAST)
     return {
-        "overall": sums_view(await stats.totals(ask.connection, ever)),
-        "month": sums_view(await stats.totals(ask.connection, asked.over(this_month(ask.now)))),
+        "overall": sums_view(await stats.totals(ask.connection, ever, users=False), money),
+        "month": sums_view(
+            await stats.totals(ask.connection, asked.over(this_month(ask.now)), users=False), money
+        ),
         "quotas": [status_view(each) for each in statuses],
         "period": period_view(asked.period),
-        "sums": sums_view(await stats.totals(ask.connection, asked)),
-        "days": series(asked.period.days(), await day_rows(ask, asked)),
+        "sums": sums_view(await stats.totals(ask.connection, asked, users=False), money),
+        "days": series(asked.period.days(), await day_rows(ask, asked), money),
         "months": await _parts(ask, ever, "month"),
         "models": await _parts(ask, asked, "model"),
         "operations": await _parts(ask, asked, "operation"),
@@ -105,11 +106,13 @@ async def _parts(ask: Ask, asked: Question, dimension: Dimension) -> list[Part]:
     times = dimension == "month"
     grouping = Grouping(dimension, sort="name" if times else "cost", ascending=times, limit=ROWS_MAX)
     rows, _ = await stats.by(ask.connection, asked, grouping)
-    return [_part(row) for row in rows]
+    money = Money.of(ask)
+    return [Part(key=row["first"], **sums(row, money)) for row in rows]
 
 
-def _part(row: Row) -> Part:
-    return Part(key=row["first"], **sums(row))
+def _question(ask: Ask, filters: Filters) -> Question:
+    days = Money.of(ask).currencies.change_days
+    return Question(ask.query.period(ask), ask.now, filters, rate_days=days)
 
 
 ROUTES = (

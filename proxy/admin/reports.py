@@ -13,7 +13,7 @@ from pydantic import Field
 from proxy.admin.filters import UsageQuery, question
 from proxy.admin.route import Ask, Route
 from proxy.admin.shapes import Usd, View
-from proxy.admin.stat_shapes import PeriodView, Sums, period_view, share, sums_view
+from proxy.admin.stat_shapes import Amounts, Money, PeriodView, Sums, period_view, share, sums_view
 from proxy.core.histogram import quantile
 from proxy.core.money import format_nano
 from proxy.core.period import Period, this_month
@@ -26,7 +26,7 @@ ROWS_MAX = 1000
 TOP = 10
 
 
-class DayView(View):
+class DayView(Amounts):
     """One day of a trend; days without usage are zeros. Averages are of up to seven days, this one the last."""
 
     day: date
@@ -48,8 +48,11 @@ class GrowthView(View):
     cost_usd: float | None
 
 
-class ForecastView(View):
-    """What this month will come to: so far, and its rest at the average of the last seven whole days."""
+class ForecastView(Amounts):
+    """What this month will come to: so far, and its rest at the average of the last seven whole days.
+
+    In another currency each day so far counts at its own rate, and the rest at the rates of those seven.
+    """
 
     month: str
     requests: int
@@ -137,22 +140,23 @@ async def day_rows(ask: Ask, asked: Question) -> dict[date, Row]:
 async def show_trends(ask: Ask) -> TrendsView:
     """Requests, tokens and cost by day with zero days filled in, moving averages, growth and a forecast."""
     asked = await question(ask, ask.query)
+    money = Money.of(ask)
     rows = await day_rows(ask, asked)
-    after = await stats.totals(ask.connection, asked)
-    before = await stats.totals(ask.connection, asked.over(asked.period.before))
+    after = await stats.totals(ask.connection, asked, users=False)
+    before = await stats.totals(ask.connection, asked.over(asked.period.before), users=False)
     return TrendsView(
         period=period_view(asked.period),
-        days=series(asked.period.days(), rows),
+        days=series(asked.period.days(), rows, money),
         growth=GrowthView(
             requests=growth(before["requests"], after["requests"]),
             total_tokens=growth(before["total_tokens"], after["total_tokens"]),
             cost_usd=growth(before["cost_nanousd"], after["cost_nanousd"]),
         ),
-        forecast=await _forecast(ask, asked),
+        forecast=await _forecast(ask, asked, money),
     )
 
 
-def series(days: Sequence[date], rows: Mapping[date, Row]) -> list[DayView]:
+def series(days: Sequence[date], rows: Mapping[date, Row], money: Money) -> list[DayView]:
     """One entry for each day."""
 
     def values(name: str) -> list[int]:
@@ -160,6 +164,11 @@ def series(days: Sequence[date], rows: Mapping[date, Row]) -> list[DayView]:
 
     columns = {name: values(name) for name in ("requests", "errors", "users", "total_tokens", "cost_nanousd")}
     averages = {name: moving_average(columns[name]) for name in ("requests", "total_tokens", "cost_nanousd")}
+    costs = _by_currency(days, rows, money)
+    average_costs = {
+        code: [None if each is None else round(each) for each in _averages(values)]
+        for code, values in costs.items()
+    }
     return [
         DayView(
             day=day,
@@ -171,35 +180,64 @@ def series(days: Sequence[date], rows: Mapping[date, Row]) -> list[DayView]:
             average_requests=round(float(averages["requests"][index]), 2),
             average_tokens=round(float(averages["total_tokens"][index]), 2),
             average_cost_usd=format_nano(round(averages["cost_nanousd"][index])),
+            **money.members("cost", {code: values[index] for code, values in costs.items()}),
+            **money.members("average_cost", {code: values[index] for code, values in average_costs.items()}),
         )
         for index, day in enumerate(days)
     ]
 
 
-async def _forecast(ask: Ask, asked: Question) -> ForecastView:
+def _by_currency(days: Sequence[date], rows: Mapping[date, Row], money: Money) -> dict[str, list[int | None]]:
+    """Each day's cost in each currency; None where no rate holds."""
+    costs = {day: money.costs(row) for day, row in rows.items()}
+    return {
+        code: [costs[day][code] if day in costs else 0 for day in days] for code in money.currencies.codes
+    }
+
+
+def _averages(values: Sequence[int | None]) -> list[Fraction | None]:
+    """Moving averages; None where a value among them is."""
+    averages = moving_average([value or 0 for value in values])
+    return [
+        None if None in values[max(0, index + 1 - WINDOW_DAYS) : index + 1] else average
+        for index, average in enumerate(averages)
+    ]
+
+
+async def _forecast(ask: Ask, asked: Question, money: Money) -> ForecastView:
     zone = asked.period.zone
-    month = await stats.totals(ask.connection, asked.over(this_month(ask.now, zone)))
+    month = await stats.totals(ask.connection, asked.over(this_month(ask.now, zone)), users=False)
     today = ask.now.astimezone(zone)
     midnight = today.replace(hour=0, minute=0, second=0, microsecond=0)
     week = Period(midnight - timedelta(days=WINDOW_DAYS), midnight, zone)
     rows = await day_rows(ask, asked.over(week))
-    day_share = Fraction((today - midnight) / timedelta(microseconds=1)) / Fraction(86_400_000_000)
+    day_share = min(Fraction(1), Fraction((today - midnight) / timedelta(microseconds=1)) / 86_400_000_000)
+    days = week.days()
 
-    def whole(name: str) -> int:
-        last = filled(week.days(), {day: row[name] for day, row in rows.items()})
-        return forecast(month[name], last, today.date(), min(Fraction(1), day_share))
+    def whole(so_far: int, last: Sequence[int]) -> int:
+        return forecast(so_far, last, today.date(), day_share)
 
+    def of(name: str) -> int:
+        return whole(month[name], filled(days, {day: row[name] for day, row in rows.items()}))
+
+    so_far, last = money.costs(month), _by_currency(days, rows, money)
+    costs: dict[str, int | None] = {}
+    for code, amount in so_far.items():
+        known = [each for each in last[code] if each is not None]
+        costs[code] = None if amount is None or len(known) < len(days) else whole(amount, known)
     return ForecastView(
         month=f"{today:%Y-%m}",
-        requests=whole("requests"),
-        total_tokens=whole("total_tokens"),
-        cost_usd=format_nano(whole("cost_nanousd")),
+        requests=of("requests"),
+        total_tokens=of("total_tokens"),
+        cost_usd=format_nano(of("cost_nanousd")),
+        **money.members("cost", costs),
     )
 
 
 async def show_performance(ask: Ask) -> PerformanceView:
     """Each model's success rate, latency quantiles, speed, cost and finish reasons."""
     asked = await question(ask, ask.query)
+    money = Money.of(ask)
     rows, _ = await stats.by(ask.connection, asked, Grouping("model", limit=ROWS_MAX))
     histograms = await stats.latencies(ask.connection, asked)
     reasons: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -214,7 +252,7 @@ async def show_performance(ask: Ask) -> PerformanceView:
         data=[
             ModelView(
                 model=row["first"],
-                sums=sums_view(row),
+                sums=sums_view(row, money),
                 success_rate=share(row["requests"] - row["errors"], row["requests"]),
                 duration=_latency(histograms.get((row["first"], "duration"), {})),
                 ttfb=_latency(histograms.get((row["first"], "ttfb"), {})),
@@ -238,7 +276,7 @@ def _latency(counts: Mapping[int, int]) -> Latency:
 async def show_errors(ask: Ask) -> ErrorsView:
     """Failed requests by code, by model and by user."""
     asked = await question(ask, ask.query)
-    totals = await stats.totals(ask.connection, asked)
+    totals = await stats.totals(ask.connection, asked, users=False)
     kinds: defaultdict[tuple[int, str, str], int] = defaultdict(int)
     for row in await stats.outcomes(ask.connection, asked):
         if row["outcome"] not in {"success", "client_gone"}:

@@ -10,7 +10,7 @@ from pydantic import Field
 from proxy.admin.filters import OwnUsageQuery, UsageQuery, question
 from proxy.admin.route import Ask, Route, bad_request
 from proxy.admin.shapes import BIGINT_MAX, LIMIT_MAX, PAGE_MAX, Input, PageView, View, nano
-from proxy.admin.stat_shapes import PeriodView, Sums, Totals, period_view, sums, sums_view, totals_view
+from proxy.admin.stat_shapes import Money, PeriodView, Sums, Totals, period_view, sums, sums_view, totals_view
 from proxy.core.period import Period, everything, this_month, today
 from proxy.store import stats
 from proxy.store.stats import Dimension, Filters, Grouping, Question, Sort
@@ -120,9 +120,12 @@ class TopQuery(UsageQuery):
 async def show_stats(ask: Ask) -> StatsView:
     """Requests, users, tokens, cost and errors: overall, this month, today."""
     filters = Filters({"group": [ask.group_limit]}) if ask.group_limit is not None else Filters()
+    money = Money.of(ask)
+    days = money.currencies.change_days
 
     async def over(period: Period) -> Totals:
-        return totals_view(await stats.totals(ask.connection, Question(period, ask.now, filters)))
+        asked = Question(period, ask.now, filters, rate_days=days)
+        return totals_view(await stats.totals(ask.connection, asked), money)
 
     return StatsView(
         overall=await over(everything(ask.now)),
@@ -134,15 +137,16 @@ async def show_stats(ask: Ask) -> StatsView:
 async def show_overview(ask: Ask) -> OverviewView:
     """One period: sums, averages, rates, new and returning users, and the period before for comparison."""
     asked = await question(ask, ask.query)
-    row = await stats.totals(ask.connection, asked)
+    money = Money.of(ask)
+    row = await stats.totals(ask.connection, asked, users=False)
     seen = await stats.users_seen(ask.connection, asked)
-    before = await stats.totals(ask.connection, asked.over(asked.period.before))
+    before = await stats.totals(ask.connection, asked.over(asked.period.before), users=False)
     return OverviewView(
         period=period_view(asked.period),
-        sums=sums_view(row),
+        sums=sums_view(row, money),
         success_rate=round(1 - row["errors"] / row["requests"], 6) if row["requests"] else None,
         users=UsersSeen(active=seen["active"], new=seen["new"], returning=seen["returning"]),
-        before=sums_view(before),
+        before=sums_view(before, money),
     )
 
 
@@ -162,7 +166,7 @@ _NOTHING: dict[str, Any] = dict.fromkeys(
         "reasoning_tokens", "total_tokens", "cost_nanousd", "cache_saved_nanousd", "unpriced", "duration_ms", "ttfb_ms", "ttfb_count", "users",
     ),
     0,
-) | {"first_at": None, "last_at": None, "second": None}  # fmt: skip
+) | {"first_at": None, "last_at": None, "second": None, "by_rate": {}}  # fmt: skip
 """Sums of a user who was asked for by name and used nothing."""
 
 
@@ -205,13 +209,13 @@ async def _rows(ask: Ask, first: Dimension, second: Dimension | None, rows: list
         if kind in {"user", "group", "key"}:
             ids = list({row[column] for row in rows})
             called[column] = await stats.names(ask.connection, kind, ids, user_id=ask.actor.user_id)
-    found = []
+    found, money = [], Money.of(ask)
     for row in rows:
         one = called.get("first", {}).get(row["first"])
         two = called.get("second", {}).get(row["second"])
         found.append(
             GroupedRow(
-                **sums(row),
+                **sums(row, money),
                 key=row["first"],
                 name=one["name"] if one is not None else None,
                 email=one["email"] if one is not None else None,

@@ -62,6 +62,11 @@ class Currencies:
         """E.g. ("BRL", "EUR"). Dollars are always there and not named."""
         return tuple(self.by_code)
 
+    @property
+    def change_days(self) -> tuple[date, ...]:
+        """Every day on which some rate begins to hold, ascending."""
+        return tuple(sorted({day for currency in self.by_code.values() for day in currency.days}))
+
     def convert(self, nanousd: int | None, code: str, day: date) -> int | None:
         """Nano-units of a currency at a day's rate, rounded half up. None: no amount, or no rate yet on that day."""
         return None if nanousd is None else self.total(((day, nanousd),), code)

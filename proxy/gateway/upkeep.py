@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from proxy.gateway.erasing import erase_from_files
 from proxy.gateway.jsonl import DailyLog
 from proxy.settings import Settings
-from proxy.store import daily, erasures, keys_live, objects, partitions
+from proxy.store import erasures, folds, keys_live, objects, partitions
 from proxy.store.postgres import UNAVAILABLE, Pool, PostgresError
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,12 @@ class Upkeep:
             if await partitions.drop(self._pool, each.name, cutoff):
                 log.info("records past their retention dropped", extra={"partition": each.name})
         await partitions.delete_strays(self._pool, cutoff)
-        await daily.make_due(self._pool, now)
         await keys_live.prune_changes(self._pool)
         await objects.prune(self._pool, cutoff)
         await erasures.finish(self._pool)
         await erasures.sweep(self._pool)
+        # Behind erasing, which takes folds apart.
+        await folds.make_due(self._pool, now)
         await erase_from_files(self._pool, self._settings.data_dir)
         pruned = DailyLog(self._settings.data_dir).prune(now.date(), self._settings.retention_jsonl_days)
         if pruned:

@@ -39,8 +39,11 @@ LEFT_OUT = {
     "open_exchanges": "exchanges under way",
     "quota_leases": "of workers that live",
     "quota_shares": "of workers that live",
-    "usage_daily": "made anew from the hourly sums",
-    "usage_days": "the same",
+    "usage_folds": "made anew from the hourly sums",
+    "usage_latency_folds": "the same",
+    "usage_outcomes_folds": "the same",
+    "usage_folded": "the same",
+    "usage_spans": "the same",
 }
 """Tables that are not in an archive, and why."""
 _NUMBERED = ("audit_log", "erasures")
@@ -132,7 +135,7 @@ async def read(pool: Pool, directory: Path, *, on_table: Progress) -> list[Table
         schema = [
             [row["number"], row["name"], row["checksum"]] for row in await connection.fetch(_SQL["schema"])
         ]
-        if schema[: len(manifest["schema"])] != manifest["schema"]:
+        if any(each not in schema for each in manifest["schema"]):
             raise ArchiveError(
                 f"{directory} is of version {manifest['version']}, which is newer or another one than this"
             )

@@ -6,10 +6,10 @@ select array_agg(attname::text order by attnum) from pg_attribute
 where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attgenerated = '';
 
 -- name: tables
-select table_name::text from information_schema.tables
-where table_schema = current_schema() and table_type = 'BASE TABLE'
-  and table_name not in (select name from usage_partitions)
-order by table_name;
+-- Partitions are parts of their tables.
+select relname::text as table_name from pg_class
+where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p') and not relispartition
+order by 1;
 
 -- name: is_empty
 -- Whether there is nothing yet but what migrations made.

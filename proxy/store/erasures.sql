@@ -115,6 +115,28 @@ on conflict (hour, user_id, key_id, group_id, provider, model, endpoint, operati
     first_at = least(known.first_at, excluded.first_at),
     last_at = greatest(known.last_at, excluded.last_at);
 
+-- name: anonymise_folds
+-- They are made anew, since their hours have changed; until then they must name nobody either.
+update usage_folds set
+    user_id = 'erased', key_id = case when key_id = any ($2::text[]) then 'erased' else key_id end, tags = '{}'
+where cut in ('who', 'full') and user_id = $1;
+
+-- name: anonymise_spans
+with gone as (
+    delete from usage_spans where user_id = $1 returning *
+)
+insert into usage_spans as known (
+    cut, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, first_at, last_at
+)
+select
+    cut, 'erased', case when key_id = any ($2::text[]) then 'erased' else key_id end, group_id, provider, model, endpoint,
+    operation, status, '{}', min(first_at), max(last_at)
+from gone
+group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+on conflict (cut, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags) do update set
+    first_at = least(known.first_at, excluded.first_at),
+    last_at = greatest(known.last_at, excluded.last_at);
+
 -- name: disown_objects
 -- They still lie in the shared account: they stay somebody's, so that they don't become everybody's. A record that came late
 -- may have told of some, so this is also run for those who were erased lately.

@@ -1,40 +1,82 @@
--- Statistics over usage. Parameters $1 to $5 are the same everywhere: $1 filters as a JSON object, each value a list joined
--- by the character U+001F; $2, $3 the period; $4, $5 the whole hours within it, which sums answer. What lies outside these
--- hours, and everything when a filter is of something that is not summed, is counted from the records. Statements over
--- _facts have $6, $7: the whole days within these hours whose daily sums hold (proxy/store/daily.py).
+-- Statistics over usage. Parameters of the statements over _facts:
+--   $1 filters as a JSON object, each value a list joined by the character U+001F
+--   $2, $3 the period; $4, $5 the whole hours within it, which sums answer; $6 whether what lies outside these hours is
+--     counted from the records: everything is, when a filter is of something that is not summed
+--   $7 the cut of folds (migration 0012) that is read; $8, $9, $10 its pieces: grains, starts, ends; $11, $12 starts and
+--     ends of the pieces that the hourly sums answer; $13 the grain of those pieces whose rows know their number of users
+--   $14 the cut that other users are counted in, '' for none; $15 to $19 its pieces in the same way; $20 whether it is usage_spans
+--     that is read instead, where the period reaches up to now
+--   $21 the moments at which some currency's rate changes; no piece reaches across one
+-- Pieces are made by proxy/store/stats_plan.py.
 
 -- name: _facts
-facts as (
+details as (
     select
-        r.hour as at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
-        r.requests, r.errors, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.output_tokens,
-        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.cache_saved_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
-        r.first_at, r.last_at
-    from usage_hourly r
-    where ((r.hour >= $4::timestamptz and r.hour < $6::timestamptz)
-           or (r.hour >= $7::timestamptz and r.hour < $5::timestamptz))
--- include: _summed_filters
-    union all
-    select
-        r.day, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
-        r.requests, r.errors, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.output_tokens,
-        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.cache_saved_nanousd, r.unpriced, r.duration_ms, r.ttfb_ms, r.ttfb_count,
-        r.first_at, r.last_at
-    from usage_daily r
-    where r.day >= $6::timestamptz and r.day < $7::timestamptz
--- include: _summed_filters
-    union all
-    select
-        d.started_at, d.user_id, d.key_id, coalesce(d.group_id, ''), d.provider,
-        left(coalesce(d.served_model, d.requested_model, ''), 200), d.endpoint, left(coalesce(d.operation, ''), 128), d.status, d.tags,
-        (d.part is null)::integer, (d.part is null and d.outcome not in ('success', 'client_gone'))::integer, d.input_tokens, d.cached_input_tokens, d.cache_write_tokens,
-        d.output_tokens, d.reasoning_tokens, d.total_tokens, coalesce(d.cost_nanousd, 0),
-        d.cache_saved_nanousd, (d.cost_nanousd is null)::integer, d.duration_ms, coalesce(d.ttfb_ms, 0), (d.ttfb_ms is not null)::integer,
-        d.started_at, d.started_at
+        d.started_at as at, d.user_id, d.key_id, coalesce(d.group_id, '') as group_id, d.provider,
+        left(coalesce(d.served_model, d.requested_model, ''), 200) as model, d.endpoint,
+        left(coalesce(d.operation, ''), 128) as operation, d.status, d.tags,
+        (d.part is null)::integer as requests,
+        (d.part is null and d.outcome not in ('success', 'client_gone'))::integer as errors,
+        d.input_tokens, d.cached_input_tokens, d.cache_write_tokens, d.output_tokens, d.reasoning_tokens, d.total_tokens,
+        coalesce(d.cost_nanousd, 0) as cost_nanousd, d.cache_saved_nanousd, (d.cost_nanousd is null)::integer as unpriced,
+        d.duration_ms, coalesce(d.ttfb_ms, 0) as ttfb_ms, (d.ttfb_ms is not null)::integer as ttfb_count,
+        d.started_at as first_at, d.started_at as last_at
     from usage_records d
-    where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
+    where $6::boolean
+      and ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
            or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
 -- include: _detail_filters
+),
+facts as (
+    select
+        r.at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
+        r.requests, r.errors, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.output_tokens,
+        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.cache_saved_nanousd, r.unpriced, r.duration_ms,
+        r.ttfb_ms, r.ttfb_count, r.first_at, r.last_at,
+        case when r.grain = $13::text then r.users end as users
+    from unnest($8::text[], $9::timestamptz[], $10::timestamptz[]) as piece (grain, starts, ends)
+    join usage_folds r on r.cut = $7::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
+    where true
+-- include: _summed_filters
+    union all
+    select
+        r.hour, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
+        r.requests, r.errors, r.input_tokens, r.cached_input_tokens, r.cache_write_tokens, r.output_tokens,
+        r.reasoning_tokens, r.total_tokens, r.cost_nanousd, r.cache_saved_nanousd, r.unpriced, r.duration_ms,
+        r.ttfb_ms, r.ttfb_count, r.first_at, r.last_at,
+        null
+    from unnest($11::timestamptz[], $12::timestamptz[]) as piece (starts, ends)
+    join usage_hourly r on r.hour >= piece.starts and r.hour < piece.ends
+    where true
+-- include: _summed_filters
+    union all
+    select r.*, null from details r
+),
+people as (
+    select
+        r.at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
+    from unnest($15::text[], $16::timestamptz[], $17::timestamptz[]) as piece (grain, starts, ends)
+    join usage_folds r on r.cut = $14::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
+    where $14::text <> ''
+-- include: _summed_filters
+    union all
+    select
+        r.hour, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
+    from unnest($18::timestamptz[], $19::timestamptz[]) as piece (starts, ends)
+    join usage_hourly r on r.hour >= piece.starts and r.hour < piece.ends
+    where $14::text <> ''
+-- include: _summed_filters
+    union all
+    select
+        r.last_at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
+    from usage_spans r
+    where $20::boolean and r.cut = $14 and r.last_at >= $2 and r.first_at < $3
+-- include: _summed_filters
+    union all
+    select
+        r.at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
+    from details r
+    where $14::text <> ''
 )
 
 -- name: _summed_filters
@@ -97,75 +139,127 @@ facts as (
     min(f.first_at) as first_at,
     max(f.last_at) as last_at
 
+-- name: _by_rate
+-- The days from which rates of currencies hold, each with the cost and what the cache saved until the next.
+    coalesce(
+        jsonb_object_agg(
+            to_char(coalesce(($21::timestamptz[])[f.rate], $2) at time zone 'UTC', 'YYYY-MM-DD'),
+            jsonb_build_array(f.cost_nanousd, f.cache_saved_nanousd)
+        ) filter (where f.rate is not null),
+        '{}'
+    ) as by_rate
+
 -- name: totals
 with
 -- include: _facts
+, rated as (
+    select
+        width_bucket(f.at, $21::timestamptz[]) as rate,
+-- include: _sums
+        , sum(f.users) as users
+    from facts f
+    group by 1
+)
 select
 -- include: _sums
-    , count(distinct f.user_id) as users
-from facts f;
+    ,
+-- include: _by_rate
+    , (coalesce(sum(f.users), 0) + (select count(distinct p.user_id) from people p))::bigint as users
+from rated f;
 
 -- name: by
--- $8, $9 the dimensions ($9 null: one); $10 the zone of days; $11, $12 the names of the tags when a dimension is "tag";
--- $13 what to sort by; $14 true: ascending; $15, $16 limit and offset; $17 the least of the sorted sum that is shown.
+-- $22, $23 the dimensions ($23 null: one); $24 the zone of days; $25, $26 the names of the tags when a dimension is "tag";
+-- $27 what to sort by; $28 true: ascending; $29, $30 limit and offset; $31 the least of the sorted sum that is shown.
 with
 -- include: _facts
-, summed as (
+, rated as (
     select
-        case $8::text
-            when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
-            when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
-            when 'status' then f.status::text
-            when 'year' then to_char(f.at at time zone $10::text, 'YYYY')
-            when 'month' then to_char(f.at at time zone $10::text, 'YYYY-MM')
-            when 'day' then to_char(f.at at time zone $10::text, 'YYYY-MM-DD')
-            when 'hour' then to_char(f.at at time zone $10::text, 'YYYY-MM-DD"T"HH24:00')
-            when 'tag' then coalesce(f.tags ->> $11::text, '')
-        end as first,
-        case $9::text
-            when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
-            when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
-            when 'status' then f.status::text
-            when 'year' then to_char(f.at at time zone $10::text, 'YYYY')
-            when 'month' then to_char(f.at at time zone $10::text, 'YYYY-MM')
-            when 'day' then to_char(f.at at time zone $10::text, 'YYYY-MM-DD')
-            when 'hour' then to_char(f.at at time zone $10::text, 'YYYY-MM-DD"T"HH24:00')
-            when 'tag' then coalesce(f.tags ->> $12::text, '')
-        end as second,
+-- include: _labels
+        , width_bucket(f.at, $21::timestamptz[]) as rate,
 -- include: _sums
-        , count(distinct f.user_id) filter (where $8::text <> 'user') as users
+        , sum(f.users) as users
     from facts f
+    group by 1, 2, 3
+), summed as (
+    select
+        f.first, f.other,
+-- include: _sums
+        ,
+-- include: _by_rate
+        , coalesce(sum(f.users), 0) as known_users
+    from rated f
     group by 1, 2
+), each_user as (
+    select distinct
+-- include: _labels
+        , f.user_id
+    from people f
+), counted as (
+    select u.first, u.other, count(*) as users from each_user u group by 1, 2
 ), sorted as (
     select
         s.*,
-        case $13::text
+        case when $23 = 'user' then 1 else (s.known_users + coalesce(c.users, 0))::bigint end as users,
+        case $27::text
             when 'cost' then s.cost_nanousd when 'requests' then s.requests when 'tokens' then s.total_tokens
             when 'input_tokens' then s.input_tokens when 'output_tokens' then s.output_tokens
-            when 'errors' then s.errors when 'users' then s.users
+            when 'errors' then s.errors when 'users' then s.known_users + coalesce(c.users, 0)
             when 'duration' then s.duration_ms / nullif(s.requests, 0)
             when 'last_at' then (extract(epoch from s.last_at) * 1000)::bigint
         end as sorted_by
     from summed s
+    left join counted c on c.first = s.first and c.other = s.other
 )
-select t.*, count(*) over () as rows_total
+select t.*, case when $23::text is not null then t.other end as second, count(*) over () as rows_total
 from sorted t
-where $17::bigint is null or t.sorted_by >= $17
+where $31::bigint is null or t.sorted_by >= $31
 order by
-    case when $14::boolean then t.sorted_by else -t.sorted_by end nulls last,
-    case when $14::boolean and $13::text = 'name' then t.first end,
-    case when not $14::boolean and $13::text = 'name' then t.first end desc,
-    t.first, t.second
-limit $15 offset $16;
+    case when $28::boolean then t.sorted_by else -t.sorted_by end nulls last,
+    case when $28::boolean and $27::text = 'name' then t.first end,
+    case when not $28::boolean and $27::text = 'name' then t.first end desc,
+    t.first, t.other
+limit $29 offset $30;
+
+-- name: _labels
+        case $22::text
+            when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
+            when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
+            when 'status' then f.status::text
+            when 'year' then to_char(f.at at time zone $24::text, 'YYYY')
+            when 'month' then to_char(f.at at time zone $24::text, 'YYYY-MM')
+            when 'day' then to_char(f.at at time zone $24::text, 'YYYY-MM-DD')
+            when 'hour' then to_char(f.at at time zone $24::text, 'YYYY-MM-DD"T"HH24:00')
+            when 'tag' then coalesce(f.tags ->> $25::text, '')
+            else ''
+        end as first,
+        case $23::text
+            when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
+            when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
+            when 'status' then f.status::text
+            when 'year' then to_char(f.at at time zone $24::text, 'YYYY')
+            when 'month' then to_char(f.at at time zone $24::text, 'YYYY-MM')
+            when 'day' then to_char(f.at at time zone $24::text, 'YYYY-MM-DD')
+            when 'hour' then to_char(f.at at time zone $24::text, 'YYYY-MM-DD"T"HH24:00')
+            when 'tag' then coalesce(f.tags ->> $26::text, '')
+            else ''
+        end as other
 
 -- name: user_summaries
 with
 -- include: _facts
-, summed as (
+, rated as (
     select
-        f.user_id as first,
+        f.user_id as first, width_bucket(f.at, $21::timestamptz[]) as rate,
 -- include: _sums
     from facts f
+    group by 1, 2
+), summed as (
+    select
+        f.first,
+-- include: _sums
+        ,
+-- include: _by_rate
+    from rated f
     group by 1
 )
 select s.*, u.name as user_name, u.email as user_email, g.name as group_name
@@ -178,17 +272,20 @@ order by s.cost_nanousd desc, s.first;
 -- Of the users with a request in the period: how many had none before it, and how many had.
 with
 -- include: _facts
-, seen as (select distinct f.user_id from facts f)
+, seen as (select distinct f.user_id from people f)
 select
     count(*) as active,
     count(*) filter (where old.earlier) as returning,
     count(*) filter (where not old.earlier) as new
 from seen s
 cross join lateral (
-    select exists (
-        select from usage_hourly h where h.user_id = s.user_id and h.first_at < $2::timestamptz
-    ) as earlier
-) old;
+    select
+        exists (select from usage_spans w where w.cut = 'who' and w.user_id = s.user_id and w.first_at < $2)
+        or exists (
+            select from usage_hourly h where h.user_id = s.user_id and h.hour < $2::timestamptz and h.first_at < $2::timestamptz
+        ) as earlier
+) old
+where $21::timestamptz[] is not null;
 
 -- name: names
 -- What ids of users, groups and keys are called; ids that name nothing any more have no row. $3: only this user's own.
@@ -253,12 +350,20 @@ order by d.started_at, d.id;
 
 -- name: latencies
 -- Histograms of duration and time to first byte by model; see proxy/core/histogram.py. What was refused or lost took no time.
+-- $1 to $6 as above; $7 the cut; $8, $9, $10 its pieces; $11, $12 the hours that have none.
 select h.model, h.measure, h.bucket, sum(h.requests)::bigint as requests
 from (
     select l.model, l.measure, l.bucket, l.requests
-    from usage_latency_hourly l
-    where l.hour >= $4::timestamptz and l.hour < $5::timestamptz
-      and ($1::jsonb ->> 'group' is null or l.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
+    from unnest($8::text[], $9::timestamptz[], $10::timestamptz[]) as piece (grain, starts, ends)
+    join usage_latency_folds l on l.cut = $7::text and l.grain = piece.grain and l.at >= piece.starts and l.at < piece.ends
+    where ($1::jsonb ->> 'provider' is null or l.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
+      and ($1::jsonb ->> 'model' is null or l.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+      and ($1::jsonb ->> 'endpoint' is null or l.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+    union all
+    select l.model, l.measure, l.bucket, l.requests
+    from unnest($11::timestamptz[], $12::timestamptz[]) as piece (starts, ends)
+    join usage_latency_hourly l on l.hour >= piece.starts and l.hour < piece.ends
+    where ($1::jsonb ->> 'group' is null or l.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
       and ($1::jsonb ->> 'provider' is null or l.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
       and ($1::jsonb ->> 'model' is null or l.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
       and ($1::jsonb ->> 'endpoint' is null or l.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
@@ -268,7 +373,8 @@ from (
         ceil(ln(greatest(took.ms, 1)) / ln(1.1::float8))::smallint, 1
     from usage_records d
     cross join lateral (values ('duration', d.duration_ms), ('ttfb', d.ttfb_ms::bigint)) as took (measure, ms)
-    where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
+    where $6::boolean
+      and ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
            or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
       and took.ms is not null
       and d.outcome not in ('refused', 'lost')
@@ -279,13 +385,36 @@ group by 1, 2, 3
 having sum(h.requests) > 0;
 
 -- name: outcomes
--- How exchanges ended, by model: status, outcome, error code, finish reason, tier.
+-- How exchanges ended, by model: status, outcome, error code, finish reason, tier. Parameters as of latencies.
 select
     o.model, o.status, o.outcome, o.error_code, o.finish_reason, o.service_tier, sum(o.requests)::bigint as requests
 from (
     select r.model, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.requests
-    from usage_outcomes_hourly r
-    where r.hour >= $4::timestamptz and r.hour < $5::timestamptz
+    from unnest($8::text[], $9::timestamptz[], $10::timestamptz[]) as piece (grain, starts, ends)
+    join usage_outcomes_folds r on r.cut = $7::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
+    where true
+-- include: _outcome_filters
+    union all
+    select r.model, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.requests
+    from unnest($11::timestamptz[], $12::timestamptz[]) as piece (starts, ends)
+    join usage_outcomes_hourly r on r.hour >= piece.starts and r.hour < piece.ends
+    where true
+-- include: _outcome_filters
+    union all
+    select
+        left(coalesce(d.served_model, d.requested_model, ''), 200), d.status, d.outcome,
+        left(coalesce(d.error_code, ''), 128), left(coalesce(d.finish_reason, ''), 128),
+        left(coalesce(d.service_tier, ''), 128), (d.part is null)::integer
+    from usage_records d
+    where $6::boolean
+      and ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
+           or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
+-- include: _detail_filters
+) o
+group by 1, 2, 3, 4, 5, 6
+having sum(o.requests) > 0;
+
+-- name: _outcome_filters
       and ($1::jsonb ->> 'group' is null or r.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
       and ($1::jsonb ->> 'provider' is null or r.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
       and ($1::jsonb ->> 'model' is null or r.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
@@ -300,15 +429,3 @@ from (
            or r.service_tier = any (string_to_array($1::jsonb ->> 'service_tier', E'\x1f')))
       and ($1::jsonb ->> 'usage_source' is null
            or r.usage_source = any (string_to_array($1::jsonb ->> 'usage_source', E'\x1f')))
-    union all
-    select
-        left(coalesce(d.served_model, d.requested_model, ''), 200), d.status, d.outcome,
-        left(coalesce(d.error_code, ''), 128), left(coalesce(d.finish_reason, ''), 128),
-        left(coalesce(d.service_tier, ''), 128), (d.part is null)::integer
-    from usage_records d
-    where ((d.started_at >= $2::timestamptz and d.started_at < $4::timestamptz)
-           or (d.started_at >= $5::timestamptz and d.started_at < $3::timestamptz))
--- include: _detail_filters
-) o
-group by 1, 2, 3, 4, 5, 6
-having sum(o.requests) > 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -9,7 +10,7 @@ import orjson
 import pytest
 
 from proxy.core.spoolformat import RECORD_FIELDS
-from proxy.store import audit, erasures, people, quotas, records
+from proxy.store import audit, erasures, folds, people, quotas, records
 from proxy.store.quotas import Rule
 from tests.admin.conftest import NOW, payload, record
 
@@ -108,6 +109,7 @@ async def ana(api, pool, store) -> dict[str, Any]:
 
 async def test_an_erased_user_is_nowhere_in_the_database(api, pool, ana):
     before = await sums(pool)
+    await folds.make_due(pool, NOW + timedelta(days=2))
     status, answer = await api.ask("DELETE", f"/admin/users/{TEXTS[1]}/data")
     assert (status, answer["user_id"], answer["ended_at"]) == (202, ana["id"], None)
     assert await erasures.finish(pool) == 3

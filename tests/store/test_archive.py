@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from proxy.store import archive, audit, daily, erasures, partitions, people, plans, postgres, quotas, records
+from proxy.store import archive, audit, erasures, folds, partitions, people, plans, postgres, quotas, records
 from proxy.store.archive import LEFT_OUT, TABLES, ArchiveError
 from proxy.store.postgres import statements
 from proxy.store.quotas import Rule
@@ -95,7 +95,7 @@ async def test_what_comes_back_is_what_was_there(
     # it goes on from there: new numbers, the same sums
     assert await erasures.add(other, "user_next") == await erasures.add(pool, "user_next")
     await audit.write(other, [audit.Entry("cli:ana", None, "user.create", "user_2")])
-    await daily.make_due(other, datetime.now(UTC))
+    await folds.make_due(other, datetime.now(UTC))
     assert await records.store(other, [payload(record(NOW))]) == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 from proxy.core.period import Period
 from proxy.core.quota import Charge
 from proxy.core.spoolformat import encode_record
-from proxy.store import daily, partitions, quotas, records, stats
+from proxy.store import folds, partitions, quotas, records, stats
 from proxy.store.quotas import Rule
 from proxy.store.stats import Grouping, Question
 from tests.exchanges import make_record
@@ -61,12 +61,12 @@ async def test_a_record_belongs_to_the_moment_it_began_in_every_sum_and_place(po
 
 @pytest.mark.usefixtures("at_midnight")
 async def test_a_record_that_comes_when_its_day_was_summed_already_is_in_its_day(pool: asyncpg.Pool) -> None:
-    assert await daily.make_due(pool, NOW) > 2
+    assert await folds.make_due(pool, NOW) > 2
     assert await by(pool, "day") == {"2025-10-31": 1, "2025-11-01": 2}
     late = make_record(4, started_at_us=micros(MIDNIGHT - timedelta(minutes=5)), duration_ms=900_000)
     await records.store(pool, [encode_record(late)])
     assert await by(pool, "day") == {"2025-10-31": 2, "2025-11-01": 2}
-    assert await daily.make_due(pool, NOW) == 1
+    assert await folds.make_due(pool, NOW) == 1
     assert await by(pool, "day") == {"2025-10-31": 2, "2025-11-01": 2}
 
 

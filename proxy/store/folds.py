@@ -1,0 +1,132 @@
+"""Folds: sums of the hourly sums over fewer dimensions and longer stretches of time, made in the background; see migration 0012.
+
+Reports read them where they can, and the hourly sums elsewhere, so that their answers don't depend on whether, or when, folds
+were made. Whatever changes an hour takes the marks of all that hold it away, and `make_due` makes them again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from proxy.core.stretches import DAY, GRAINS, HOUR, Grain, Stretch, following, joined
+from proxy.store.postgres import Connection, Pool, statements
+
+_SQL = statements("folds")
+DAYS_MAX = 2000
+"""Made in one go; the rest next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Sums over some dimensions. `counted`: each row also has its number of distinct users. `hours`: also made of each hour."""
+
+    name: str
+    dimensions: frozenset[str]
+    counted: bool = True
+    hours: bool = True
+
+    @property
+    def grains(self) -> tuple[Grain, ...]:
+        """The largest first."""
+        return GRAINS if self.hours else GRAINS[:-1]
+
+
+WHO = Cut("who", frozenset({"user", "key", "group"}), counted=False, hours=False)
+FULL = Cut(
+    "full",
+    WHO.dimensions | {"provider", "model", "endpoint", "operation", "status", "tags"},
+    counted=False,
+    hours=False,
+)
+CUTS = (
+    Cut("total", frozenset()),
+    *(
+        Cut(name, frozenset({name}))
+        for name in ("provider", "status", "endpoint", "operation", "model", "group")
+    ),
+    Cut("what", FULL.dimensions - WHO.dimensions - {"tags"}, counted=False),
+    WHO,
+    FULL,
+)
+"""Those with fewer rows first."""
+LATENCY_CUTS = ("model", "what")
+OUTCOME_CUTS = ("what", "full")
+
+
+async def make_due(pool: Pool, now: datetime) -> int:
+    """Fold every hour that is over since three hours or longer, every day of such hours, and the months' thirds and months of
+    such days; returns how many days were made. Of many workers one does it.
+    """
+    made = 0
+    for row in await pool.fetch(_SQL["foldable"], now, DAYS_MAX):
+        async with pool.acquire() as connection, connection.transaction():
+            if not await _alone(connection):
+                return made
+            if await connection.fetchval(_SQL["is_folded"], "day", row["day"]):
+                continue
+            await _fold_hours(connection, row["hours"])
+            if row["whole"]:
+                await _fold(connection, "day", row["day"], row["day"] + DAY, "fold_hours")
+                await connection.execute(_SQL["unmark_hours"], row["day"], row["day"] + DAY)
+                made += 1
+    grains: tuple[Grain, ...] = ("third", "month")
+    for grain in grains:
+        for row in await pool.fetch(_SQL["foldable_blocks"], grain):
+            async with pool.acquire() as connection, connection.transaction():
+                if not await _alone(connection):
+                    return made
+                # What it is made of may have changed since.
+                still = await connection.fetch(_SQL["foldable_blocks"], grain)
+                if row["start"] in {each["start"] for each in still}:
+                    await _fold(connection, grain, row["start"], row["end"], "fold_up")
+    return made
+
+
+async def folded(connection: Connection, start: datetime, end: datetime) -> dict[Grain, list[Stretch]]:
+    """Stretches of folded blocks of each grain, ordered, as far as they may matter to a period."""
+    found: defaultdict[Grain, list[Stretch]] = defaultdict(list)
+    for row in await connection.fetch(_SQL["folded"], start, end):
+        grain, first = row["grain"], row["start"]
+        found[grain].append((first, row["end"] or following(grain, first)))
+    found["hour"] += found["day"]
+    return {grain: joined(stretches) for grain, stretches in found.items()}
+
+
+async def _alone(connection: Connection) -> bool:
+    await connection.fetchval(_SQL["plan_for_values"])
+    return bool(await connection.fetchval(_SQL["try_lock"]))
+
+
+async def _fold_hours(connection: Connection, hours: Sequence[datetime]) -> None:
+    """Fold hours of one day that are not folded."""
+    for start, end in joined((hour, hour + HOUR) for hour in hours):
+        await connection.execute(_SQL["clear"], "hour", start, end)
+        for cut in CUTS:
+            if cut.hours:
+                await _insert(connection, cut, "hour", start, end, "fold_hours")
+        for cut in (WHO, FULL):
+            await connection.execute(_SQL["span"], cut.name, sorted(cut.dimensions), start, end)
+    await connection.execute(_SQL["mark"], "hour", list(hours))
+
+
+async def _fold(connection: Connection, grain: Grain, start: datetime, end: datetime, how: str) -> None:
+    """Fold one block."""
+    for clear in ("clear", "clear_latency", "clear_outcomes"):
+        await connection.execute(_SQL[clear], grain, start, end)
+    for cut in CUTS:
+        await _insert(connection, cut, grain, start, end, how)
+    for name in LATENCY_CUTS:
+        await connection.execute(_SQL["fold_latency"], name, grain, start, end)
+    for name in OUTCOME_CUTS:
+        await connection.execute(_SQL["fold_outcomes"], name, grain, start, end)
+    await connection.execute(_SQL["mark"], grain, [start])
+
+
+async def _insert(
+    connection: Connection, cut: Cut, grain: Grain, start: datetime, end: datetime, how: str
+) -> None:
+    statement = _SQL[f"{how}_counted" if cut.counted else how]
+    await connection.execute(statement, cut.name, sorted(cut.dimensions), grain, start, end)

@@ -1,0 +1,224 @@
+-- Folds: sums of the hourly sums; see migration 0012. What is made of a stretch of time is made in one transaction that holds
+-- the lock of folds alone.
+
+-- name: try_lock
+-- Another worker may be folding: then there is nothing to do. Held to the end of the transaction.
+select pg_try_advisory_xact_lock(folds_lock());
+
+-- name: plan_for_values
+select set_config('plan_cache_mode', 'force_custom_plan', true);
+
+-- name: foldable
+-- Of what is long over, what has no folds, oldest first. $1 now, $2 how many days. `hours` of a day: those to be folded first;
+-- `whole`: then the day itself. Days without usage are made too, so that a report over them has one stretch of days to read.
+with limits as (
+    select
+        date_trunc('day', (select min(hour) from usage_hourly), 'UTC') as first_day,
+        date_trunc('hour', least($1::timestamptz, now()), 'UTC') - interval '3 hours' as until
+)
+select
+    day, day + interval '1 day' <= until as whole,
+    array(
+        select hour
+        from generate_series(day, least(day + interval '23 hours', until - interval '1 hour'), interval '1 hour') as hour
+        where not exists (select from usage_folded made where made.grain = 'hour' and made.at = hour)
+        order by 1
+    ) as hours
+from limits
+cross join lateral generate_series(first_day, until - interval '1 hour', interval '1 day') as day
+where not exists (select from usage_folded made where made.grain = 'day' and made.at = day)
+order by day
+limit $2;
+
+-- name: is_folded
+select exists (select from usage_folded where grain = $1 and at = $2);
+
+-- name: foldable_blocks
+-- Thirds of a month whose days, or months whose thirds, are folded, and that are not, oldest first. $1 the grain.
+select block.at as start, block.ends as end
+from (
+    select
+        case $1::text when 'third' then third_of(f.at) else date_trunc('month', f.at, 'UTC') end as at, count(*) as parts,
+        case
+            when $1 = 'third' and extract(day from third_of(min(f.at)) at time zone 'UTC') < 21
+            then third_of(min(f.at)) + interval '10 days'
+            else date_trunc('month', min(f.at), 'UTC') + interval '1 month'
+        end as ends
+    from usage_folded f
+    where f.grain = case $1::text when 'third' then 'day' else 'third' end
+    group by 1
+) block
+where block.parts = case $1::text when 'third' then extract(epoch from block.ends - block.at) / 86400 else 3 end
+  and not exists (select from usage_folded made where made.grain = $1 and made.at = block.at)
+order by 1;
+
+-- name: clear
+-- $1 grain, $2, $3 the stretch.
+delete from usage_folds where grain = $1 and at >= $2 and at < $3;
+
+-- name: clear_latency
+delete from usage_latency_folds where grain = $1 and at >= $2 and at < $3;
+
+-- name: clear_outcomes
+delete from usage_outcomes_folds where grain = $1 and at >= $2 and at < $3;
+
+-- name: _into
+insert into usage_folds (
+    cut, grain, at, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags,
+    requests, errors, input_tokens, cached_input_tokens, cache_write_tokens, output_tokens,
+    reasoning_tokens, total_tokens, cost_nanousd, cache_saved_nanousd, unpriced, duration_ms,
+    ttfb_ms, ttfb_count, first_at, last_at, users
+)
+
+-- name: _dimensions
+    case when 'user' = any ($2::text[]) then r.user_id else '' end,
+    case when 'key' = any ($2::text[]) then r.key_id else '' end,
+    case when 'group' = any ($2::text[]) then r.group_id else '' end,
+    case when 'provider' = any ($2::text[]) then r.provider else '' end,
+    case when 'model' = any ($2::text[]) then r.model else '' end,
+    case when 'endpoint' = any ($2::text[]) then r.endpoint else '' end,
+    case when 'operation' = any ($2::text[]) then r.operation else '' end,
+    case when 'status' = any ($2::text[]) then r.status else -1 end,
+    case when 'tags' = any ($2::text[]) then r.tags else '{}' end,
+    sum(r.requests), sum(r.errors), sum(r.input_tokens), sum(r.cached_input_tokens),
+    sum(r.cache_write_tokens), sum(r.output_tokens), sum(r.reasoning_tokens), sum(r.total_tokens),
+    sum(r.cost_nanousd), sum(r.cache_saved_nanousd), sum(r.unpriced), sum(r.duration_ms), sum(r.ttfb_ms),
+    sum(r.ttfb_count), min(r.first_at), max(r.last_at),
+
+-- name: _from_hours
+from usage_hourly r
+where r.hour >= $4::timestamptz and r.hour < $5::timestamptz
+group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+
+-- name: _from_folds
+from usage_folds r
+where r.cut = 'full' and r.grain = case $3::text when 'month' then 'third' else 'day' end
+  and r.at >= $4::timestamptz and r.at < $5::timestamptz
+group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+
+-- name: fold_hours
+-- Hours or one day of a cut, from hourly sums. $1 the cut, $2 its dimensions, $3 the grain, $4, $5 the stretch.
+-- include: _into
+select
+    $1::text, $3::text, case when $3 = 'hour' then r.hour else $4::timestamptz end,
+-- include: _dimensions
+    null::bigint
+-- include: _from_hours
+
+-- name: fold_hours_counted
+-- The same with the number of distinct users.
+-- include: _into
+select
+    $1::text, $3::text, case when $3 = 'hour' then r.hour else $4::timestamptz end,
+-- include: _dimensions
+    count(distinct r.user_id)
+-- include: _from_hours
+
+-- name: fold_up
+-- A third of a month from its days, or a month from its thirds.
+-- include: _into
+select
+    $1::text, $3::text, $4::timestamptz,
+-- include: _dimensions
+    null::bigint
+-- include: _from_folds
+
+-- name: fold_up_counted
+-- include: _into
+select
+    $1::text, $3::text, $4::timestamptz,
+-- include: _dimensions
+    count(distinct r.user_id)
+-- include: _from_folds
+
+-- name: fold_latency
+-- $1 the cut, $2 the grain (day: from hours), $3, $4 the stretch.
+insert into usage_latency_folds (cut, grain, at, provider, model, endpoint, measure, bucket, requests)
+select
+    $1::text, $2::text, $3::timestamptz, case $1 when 'what' then r.provider else '' end, r.model,
+    case $1 when 'what' then r.endpoint else '' end, r.measure, r.bucket, sum(r.requests)
+from (
+    select h.provider, h.model, h.endpoint, h.measure, h.bucket, h.requests
+    from usage_latency_hourly h
+    where $2 = 'day' and h.hour >= $3 and h.hour < $4::timestamptz
+    union all
+    select f.provider, f.model, f.endpoint, f.measure, f.bucket, f.requests
+    from usage_latency_folds f
+    where $2 <> 'day' and f.cut = $1 and f.grain = case $2 when 'month' then 'third' else 'day' end and f.at >= $3 and f.at < $4
+) r
+group by 4, 5, 6, 7, 8;
+
+-- name: fold_outcomes
+-- The same of outcomes.
+insert into usage_outcomes_folds (
+    cut, grain, at, group_id, provider, model, endpoint, streamed, status, outcome, error_code, finish_reason,
+    service_tier, usage_source, requests
+)
+select
+    $1::text, $2::text, $3::timestamptz, case $1 when 'full' then r.group_id else '' end, r.provider, r.model, r.endpoint,
+    r.streamed, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.usage_source, sum(r.requests)
+from (
+    select
+        h.group_id, h.provider, h.model, h.endpoint, h.streamed, h.status, h.outcome, h.error_code, h.finish_reason,
+        h.service_tier, h.usage_source, h.requests
+    from usage_outcomes_hourly h
+    where $2 = 'day' and h.hour >= $3 and h.hour < $4::timestamptz
+    union all
+    select
+        f.group_id, f.provider, f.model, f.endpoint, f.streamed, f.status, f.outcome, f.error_code, f.finish_reason,
+        f.service_tier, f.usage_source, f.requests
+    from usage_outcomes_folds f
+    where $2 <> 'day' and f.cut = $1 and f.grain = case $2 when 'month' then 'third' else 'day' end and f.at >= $3 and f.at < $4
+) r
+group by 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14;
+
+-- name: span
+-- When combinations were used, by hours from $3 to $4. $1 the cut, $2 its dimensions.
+insert into usage_spans as known (
+    cut, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags, first_at, last_at
+)
+select
+    $1::text,
+    case when 'user' = any ($2::text[]) then r.user_id else '' end,
+    case when 'key' = any ($2::text[]) then r.key_id else '' end,
+    case when 'group' = any ($2::text[]) then r.group_id else '' end,
+    case when 'provider' = any ($2::text[]) then r.provider else '' end,
+    case when 'model' = any ($2::text[]) then r.model else '' end,
+    case when 'endpoint' = any ($2::text[]) then r.endpoint else '' end,
+    case when 'operation' = any ($2::text[]) then r.operation else '' end,
+    case when 'status' = any ($2::text[]) then r.status else -1 end,
+    case when 'tags' = any ($2::text[]) then r.tags else '{}' end,
+    min(r.first_at), max(r.last_at)
+from usage_hourly r
+where r.hour >= $3::timestamptz and r.hour < $4::timestamptz
+group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+on conflict (cut, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags) do update set
+    first_at = least(known.first_at, excluded.first_at),
+    last_at = greatest(known.last_at, excluded.last_at)
+where excluded.first_at < known.first_at or excluded.last_at > known.last_at;
+
+-- name: mark
+insert into usage_folded (grain, at) select $1::text, at from unnest($2::timestamptz[]) as at
+on conflict (grain, at) do update set made_at = now();
+
+-- name: unmark_hours
+-- A folded day stands for its hours.
+delete from usage_folded where grain = 'hour' and at >= $1 and at < $2;
+
+-- name: folded
+-- Stretches of folded blocks that touch $1 to $2: of hours and days whole ones, of larger grains each block by itself.
+select grain, min(at) as start, max(at) + step as end
+from (
+    select
+        grain, at, step,
+        at - row_number() over (partition by grain order by at) * step as island
+    from usage_folded
+    cross join lateral (select case grain when 'hour' then interval '1 hour' else interval '1 day' end as step) as each
+    where grain in ('hour', 'day') and at >= $1::timestamptz - interval '1 day' and at < $2::timestamptz
+) numbered
+group by grain, island, step
+union all
+select grain, at, null
+from usage_folded
+where grain in ('third', 'month') and at >= $1::timestamptz - interval '31 days' and at < $2::timestamptz
+order by 1, 2;

@@ -1,0 +1,179 @@
+"""Which sums answer a question: the cut of folds with the fewest rows that tells its dimensions and filters apart, over the
+largest blocks of time that fit; the hourly sums for what is not folded; records for parts of hours and filters in DETAIL.
+
+Users are counted apart from sums, since distinct users don't add up: by the numbers that folds keep where a row of the answer
+is one block of one cut; by when each combination was used last where the period reaches up to now; else by the users in
+the folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from proxy.core.period import Period
+from proxy.core.stretches import GRAINS, Grain, Piece, pieces
+from proxy.store import folds
+from proxy.store.folds import CUTS, FULL, WHO, Cut
+from proxy.store.postgres import Connection
+
+TIMES = frozenset({"year", "month", "day", "hour"})
+_PEOPLE = (WHO, FULL)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a plan is made for. `filtered`: how many values each filter of a dimension has; `splits`: moments that no block may
+    reach across, ascending.
+    """
+
+    period: Period
+    now: datetime
+    hours: tuple[datetime, datetime]
+    """The part that sums answer."""
+    grouped: frozenset[str] = frozenset()
+    filtered: dict[str, int] = field(default_factory=dict)
+    splits: tuple[datetime, ...] = ()
+    count_users: bool = True
+
+
+@dataclass(slots=True)
+class Plan:
+    """Parameters $4 to $20 of the statements over _facts."""
+
+    hours: tuple[datetime, datetime]
+    from_records: bool
+    cut: Cut
+    pieces: list[Piece]
+    known_grain: Grain | None = None
+    people_cut: Cut | None = None
+    people_pieces: list[Piece] = field(default_factory=list)
+    people_spans: bool = False
+
+    def parameters(self) -> tuple[Any, ...]:
+        """In their order."""
+        return (
+            *self.hours, self.from_records, self.cut.name, *columns(self.pieces), self.known_grain or "",
+            self.people_cut.name if self.people_cut is not None else "", *columns(self.people_pieces),
+            self.people_spans,
+        )  # fmt: skip
+
+
+def columns(cover: Sequence[Piece]) -> tuple[list[Any], ...]:
+    """Grains, starts and ends of folded pieces, and starts and ends of the others."""
+    folded = [each for each in cover if each.grain is not None]
+    left = [each for each in cover if each.grain is None]
+    return (
+        [each.grain for each in folded],
+        [each.start for each in folded],
+        [each.end for each in folded],
+        [each.start for each in left],
+        [each.end for each in left],
+    )
+
+
+def cut_of(dimensions: frozenset[str], cuts: Sequence[Cut] = CUTS) -> Cut:
+    """The smallest that tells the dimensions apart."""
+    return next(cut for cut in cuts if dimensions <= cut.dimensions)
+
+
+async def plan(connection: Connection, asked: Asked) -> Plan:
+    """The plan of one statement."""
+    start, end = asked.hours
+    period = asked.period
+    times, dimensions = asked.grouped & TIMES, asked.grouped - TIMES
+    needed = dimensions | asked.filtered.keys()
+    made = Plan(asked.hours, start > period.start or end < period.end, cut_of(needed), [])
+    if start >= end:
+        made.people_cut = FULL
+        return made
+    summed = await folds.folded(connection, start, end)
+    splits = _splits(asked, times)
+
+    def cover(cut: Cut) -> list[Piece]:
+        grains = tuple(grain for grain in _grains(times, period.zone.key) if grain in cut.grains)
+        return pieces(start, end, summed, grains, splits)
+
+    made.pieces = cover(made.cut)
+    if not asked.count_users or "user" in dimensions:
+        return made
+    people_cut = cut_of(needed | {"user"}, _PEOPLE)
+    made.people_cut = people_cut
+    if not times and period.end >= asked.now:
+        left = pieces(start, end, summed, ("hour",))
+        made.people_spans = True
+        made.people_pieces = [each for each in left if each.grain is None]
+        return made
+    made.known_grain = _known_grain(asked, made, times)
+    known = [each for each in made.pieces if each.grain is not None and each.grain == made.known_grain]
+    made.people_pieces = _without(cover(people_cut), known)
+    return made
+
+
+def _grains(times: frozenset[str], zone: str) -> tuple[Grain, ...]:
+    """Those that a row of time can be made of, beside splits."""
+    if "hour" in times or ("day" in times and zone != "UTC"):
+        return ("hour",)
+    return ("day", "hour") if "day" in times else GRAINS
+
+
+def _splits(asked: Asked, times: frozenset[str]) -> list[datetime]:
+    """Where rates change, and where months and years begin elsewhere than in UTC."""
+    found = set(asked.splits)
+    if times & {"month", "year"}:
+        found |= _month_beginnings(asked.period)
+    return sorted(found)
+
+
+def _month_beginnings(period: Period) -> set[datetime]:
+    if period.zone.key == "UTC":
+        return set()
+    # Nothing is older than the first mark; a period since 1970 has 700 months, which is little.
+    month = period.start.astimezone(period.zone).date().replace(day=1)
+    last = period.end.astimezone(period.zone).date()
+    found = set()
+    while month <= last:
+        found.add(datetime(month.year, month.month, 1, tzinfo=period.zone).astimezone(UTC))
+        month = (month + timedelta(days=32)).replace(day=1)
+    return found
+
+
+def _known_grain(asked: Asked, made: Plan, times: frozenset[str]) -> Grain | None:
+    """The grain of the pieces each of whose rows is one row of the answer, its number of users known; None: there is none."""
+    cut, dimensions = made.cut, asked.grouped - TIMES
+    single = {name for name, count in asked.filtered.items() if count == 1}
+    if not cut.counted or not cut.dimensions <= dimensions | single or len(times) > 1:
+        return None
+    if not times:
+        whole = len(made.pieces) == 1 and made.pieces[0].one_block and not made.from_records
+        return made.pieces[0].grain if whole else None
+    (time,) = times
+    if time == "hour":
+        return "hour"
+    if asked.period.zone.key != "UTC" or time == "year":
+        return None
+    return "day" if time == "day" else "month"
+
+
+def _without(cover: list[Piece], taken: list[Piece]) -> list[Piece]:
+    """The pieces outside others, whose bounds are all bounds of blocks of the same or a larger grain."""
+    found = []
+    for each in cover:
+        at = each.start
+        for other in taken:
+            if other.end <= at or other.start >= each.end:
+                continue
+            if at < other.start:
+                found.append(Piece(each.grain, at, other.start))
+            at = max(at, other.end)
+        if at < each.end:
+            found.append(Piece(each.grain, at, each.end))
+    return found
+
+
+def rate_changes(days: Sequence[date], period: Period) -> tuple[datetime, ...]:
+    """The moments within a period at which rates change."""
+    moments = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days)
+    return tuple(moment for moment in moments if period.start < moment < period.end)

@@ -1,0 +1,237 @@
+"""Folds: no answer depends on them, and nothing that changes an hour leaves a wrong sum behind."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from proxy.core.period import Period
+from proxy.core.stretches import floor
+from proxy.store import erasures, folds, records, stats
+from proxy.store.stats import Filters, Grouping, Question
+from tests.admin import usage
+from tests.admin.conftest import NOW, payload, record
+
+CROWD = [
+    {"user_id": f"user_{number}", "key_id": f"key_{number}", "group_id": f"group_{number % 2}"}
+    for number in range(3)
+]
+OLD = NOW - timedelta(days=30)
+
+
+@pytest.fixture
+async def lines(pool):
+    generated = usage.generate(CROWD, count=500)
+    await records.store(pool, list(map(payload, generated)), ("grade",))
+    return generated
+
+
+def period(start, end, zone="UTC"):
+    return Period(start, end, ZoneInfo(zone))
+
+
+PERIODS = [
+    period(datetime(2026, 5, 1, tzinfo=UTC), NOW),
+    period(datetime(2026, 6, 3, 10, 20, 30, tzinfo=UTC), datetime(2026, 8, 1, 7, 59, tzinfo=UTC)),
+    period(datetime(2026, 6, 3, 22, tzinfo=UTC), datetime(2026, 8, 1, 22, tzinfo=UTC), "Europe/Berlin"),
+    period(datetime(2026, 7, 12, 1, tzinfo=UTC), datetime(2026, 7, 12, 23, tzinfo=UTC)),
+    period(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)),
+    period(datetime(2026, 8, 12, tzinfo=UTC), NOW),
+]
+FILTERS = [
+    Filters(),
+    Filters({"user": ["user_1"]}),
+    Filters({"model": ["o4"], "status": ["200"]}),
+    Filters(tags={"grade": "8"}),
+    Filters({"group": ["group_1"]}),
+    Filters({"operation": ["summary"], "provider": ["openai", "openai-eu"]}),
+    Filters({"streamed": ["true"]}),
+]
+GROUPINGS = [
+    Grouping("user"),
+    Grouping("model", "day", sort="name", limit=1000),
+    Grouping("month", sort="name"),
+    Grouping("hour", sort="name", limit=1000),
+    Grouping("tag", tags=("grade", None)),
+    Grouping("day", sort="name", limit=1000),
+    Grouping("provider", sort="users"),
+    Grouping("group", "month", sort="name"),
+    Grouping("key", "operation"),
+    Grouping("year", "status"),
+]
+RATES = tuple(datetime(2026, *day, tzinfo=UTC).date() for day in ((1, 1), (6, 15), (7, 1), (8, 14)))
+
+
+async def answers(pool):
+    """What is told of every period with every filter."""
+    found = []
+    async with pool.acquire() as connection:
+        for asked in PERIODS:
+            for filters in FILTERS:
+                question = Question(asked, NOW, filters, frozenset({"grade"}), RATES)
+                found.append(dict(await stats.totals(connection, question)))
+                found.append(dict(await stats.users_seen(connection, question)))
+                found.append(await stats.latencies(connection, question))
+                found.append(sorted(map(tuple, await stats.outcomes(connection, question))))
+                for grouping in GROUPINGS:
+                    rows, total = await stats.by(connection, question, grouping)
+                    found.append(([dict(row) | {"known_users": None} for row in rows], total))
+                async with connection.transaction():
+                    found.append(
+                        [
+                            [dict(row) for row in rows]
+                            async for rows in stats.user_summaries(connection, question)
+                        ]
+                    )
+    return found
+
+
+async def made(pool, grain):
+    rows = await pool.fetch("select at from usage_folded where grain = $1", grain)
+    return {row["at"] for row in rows}
+
+
+async def test_no_answer_depends_on_whether_they_were_made(pool, lines):
+    hourly = await answers(pool)
+    assert await folds.make_due(pool, NOW) > 90
+    assert {grain: len(await made(pool, grain)) for grain in ("hour", "day", "third", "month")} == {
+        "hour": 10,
+        "day": 100,
+        "third": 9,
+        "month": 2,
+    }
+
+    assert await answers(pool) == hourly
+    await pool.execute("delete from usage_folded where grain = 'month' or extract(day from at) in (5, 6, 20)")
+    assert await answers(pool) == hourly
+    assert await folds.make_due(pool, NOW) > 0
+    assert await answers(pool) == hourly
+
+
+@pytest.mark.parametrize("cut", [cut.name for cut in folds.CUTS])
+async def test_each_cut_sums_to_the_records_in_each_grain(pool, lines, cut):
+    await folds.make_due(pool, NOW)
+    columns = ", ".join(
+        f"sum({name})::bigint as {name}"
+        for name in (
+            "input_tokens",
+            "cost_nanousd",
+            "cache_saved_nanousd",
+            "errors",
+            "ttfb_count",
+            "unpriced",
+        )
+    )
+
+    for grain in ("hour", "day", "third", "month"):
+        rows = await pool.fetch(
+            f"select {columns}, sum(requests)::bigint as requests from usage_folds f where cut = $1 and grain = $2",
+            cut,
+            grain,
+        )
+        blocks = await pool.fetch(
+            "select at from usage_folds where grain = $1 and cut = 'total' group by 1", grain
+        )
+        if grain == "hour" and cut in ("who", "full"):
+            assert rows[0]["requests"] is None
+            continue
+        starts = [row["at"] for row in blocks]
+        expected = [line for line in lines if floor(grain, usage.at(line)) in starts]
+        assert len(expected) > 100
+        assert rows[0]["requests"] == len(expected)
+        sums = usage.sums(expected)
+        for name in ("input_tokens", "cost_nanousd", "cache_saved_nanousd", "errors"):
+            assert rows[0][name] == sums[name], (grain, name)
+
+
+async def test_they_are_read(pool, lines):
+    await folds.make_due(pool, NOW)
+    await pool.execute(
+        "update usage_folds set requests = requests + 1000 where grain = 'month' and cut = 'total' and at = '2026-06-01Z'"
+    )
+
+    row = await stats.totals(pool, Question(PERIODS[0], NOW))
+
+    assert row["requests"] == len(lines) + 1000
+
+
+async def test_hours_are_folded_when_three_hours_old_and_days_without_usage_too(pool, lines):
+    await folds.make_due(pool, NOW)
+
+    days = await made(pool, "day")
+    assert max(days) == datetime(2026, 8, 14, tzinfo=UTC)
+    assert datetime(2026, 7, 15, tzinfo=UTC) in days
+    assert max(await made(pool, "hour")) == datetime(2026, 8, 15, 9, tzinfo=UTC)
+    assert await folds.make_due(pool, NOW) == 0
+    assert await folds.make_due(pool, NOW + timedelta(days=1)) == 1
+    assert min(await made(pool, "hour")) == datetime(2026, 8, 16, tzinfo=UTC)
+
+
+async def test_a_late_record_unfolds_what_holds_it_and_no_more(pool, lines):
+    await folds.make_due(pool, NOW)
+    before = {grain: await made(pool, grain) for grain in ("day", "third", "month")}
+
+    await records.store(pool, [payload(record(OLD, **CROWD[0]))])
+
+    day = OLD.replace(hour=0, minute=0)
+    assert before["day"] - await made(pool, "day") == {day}
+    assert before["third"] - await made(pool, "third") == {day.replace(day=11)}
+    assert before["month"] - await made(pool, "month") == {day.replace(day=1)}
+    hours = {hour for hour in await made(pool, "hour") if hour.date() == day.date()}
+    assert hours == {day + timedelta(hours=number) for number in range(24)} - {OLD.replace(minute=0)}
+    row = await stats.totals(pool, Question(PERIODS[0], NOW))
+    assert (row["requests"], row["users"]) == (len(lines) + 1, 3)
+    assert await folds.make_due(pool, NOW) == 1
+    assert {grain: await made(pool, grain) for grain in before} == before
+    assert (await stats.totals(pool, Question(PERIODS[0], NOW)))["requests"] == len(lines) + 1
+
+
+async def test_a_voided_record_leaves_the_folds_too(pool, lines):
+    line = record(OLD, **CROWD[0])
+    await records.store(pool, [payload(line)])
+    await folds.make_due(pool, NOW)
+
+    assert await records.void(pool, UUID(line["id"]), "test")
+
+    assert (await stats.totals(pool, Question(PERIODS[0], NOW)))["requests"] == len(lines)
+
+
+async def test_an_erased_user_is_in_no_fold_and_no_answer_is_wrong(pool, lines):
+    await folds.make_due(pool, NOW)
+    for user_id in ("user_1", "user_2"):
+        await erasures.add(pool, user_id)
+    await erasures.finish(pool)
+
+    for table in ("usage_folds", "usage_spans"):
+        assert await pool.fetchval(f"select count(*) from {table} where user_id in ('user_1', 'user_2')") == 0
+    unfolded = await answers(pool)
+    assert await folds.make_due(pool, NOW) > 50
+    assert await answers(pool) == unfolded
+    await pool.execute("delete from usage_folded")
+    await pool.execute("delete from usage_spans")
+    assert await answers(pool) == unfolded
+
+
+async def test_a_record_that_comes_while_its_day_is_folded_is_not_lost(pool, lines):
+    day = OLD.replace(hour=0, minute=0)
+    for number in range(8):
+        await pool.execute("delete from usage_folded where at = $1", day)
+        late = [payload(record(OLD + timedelta(seconds=number), **CROWD[0]))]
+
+        await asyncio.gather(folds.make_due(pool, NOW), records.store(pool, late), folds.make_due(pool, NOW))
+
+        row = await stats.totals(pool, Question(PERIODS[0], NOW))
+        assert row["requests"] == len(lines) + number + 1
+
+
+async def test_a_record_of_this_hour_waits_for_no_lock_of_folds(pool):
+    async with pool.acquire() as connection, connection.transaction():
+        assert await connection.fetchval("select pg_try_advisory_xact_lock(folds_lock())")
+
+        await records.store(pool, [payload(record(datetime.now(UTC)))], timeout_s=10)
+
+        assert await pool.fetchval("select sum(requests) from usage_hourly") == 1
