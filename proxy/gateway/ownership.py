@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from proxy.core.call import Call
 from proxy.core.caller import Caller
@@ -193,13 +194,16 @@ class Makers:
             or (kind == "response" and not call.background)
         ):
             return None
+        named = quote(
+            object_id, safe="", errors="replace"
+        )  # whatever a server calls an object, it is one segment of a path
         if kind == "run":
             thread = next((each for each, kind_ in reading.also if kind_ == "thread"), call.object_id)
-            path = f"/v1/threads/{thread}/runs/{object_id}"
+            path = f"/v1/threads/{quote(thread or '', safe='', errors='replace')}/runs/{named}"
         elif kind == "eval.run":
-            path = f"/v1/evals/{call.object_id}/runs/{object_id}"
+            path = f"/v1/evals/{quote(call.object_id or '', safe='', errors='replace')}/runs/{named}"
         else:
-            path = _COLLECTION_OF[kind] + object_id
+            path = _COLLECTION_OF[kind] + named
         fields = exchange.request.fields
         headers = {name.decode(): fields[name].decode("latin-1") for name in _KEPT_HEADERS if name in fields}
         return {"path": path, "headers": headers}

@@ -66,6 +66,7 @@ def house(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
             database_url=database_url,
             directory=tmp_path_factory.mktemp("hostile"),
             quota_unknown_price="allow",
+            follow_first_s=1000,
         ) as proxy,
     ):
         yield House(proxy, upstream, [])
@@ -149,6 +150,34 @@ def test_an_absurd_cost_is_unknown_and_breaks_no_sum(house: House) -> None:
     assert stats["overall"]["input_tokens"] >= 3 * COUNT_MAX
 
 
+IDS = [
+    b"", b"\\u0000", b"\\ud800", b"x" * 10_000, b"../../v1/files?x=#", b"a b\\r\\nHost: evil", b"%2F%00", b"\xff", "\u00e9\U0001f600".encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (
+            "/v1/responses",
+            b'"object":"response","status":"completed","usage":{"input_tokens":3,"output_tokens":5}',
+        ),
+        ("/v1/responses", b'"object":"response","status":"queued","background":true'),
+        ("/v1/batches", b'"object":"batch","status":"validating"'),
+        ("/v1/threads/runs", b'"object":"thread.run","status":"queued","thread_id":"th read\\u0000/"'),
+        ("/v1/evals/%00%20/runs", b'"object":"eval.run","status":"queued"'),
+        ("/v1/realtime/client_secrets", b'"value":"ek_\\u0000","session":{}'),
+        ("/v1/files", b'"object":"file"'),
+    ],
+)
+def test_whatever_a_server_calls_what_it_made_it_is_recorded(house: House, path: str, fields: bytes) -> None:
+    ana = house.someone()
+    house.upstream.script(*[answer(*plain(b'{"id":"%b",%b}' % (each, fields))) for each in IDS])
+    asked = b'{"model":"gpt-4o-mini","background":true}' if b"background" in fields else ASKED
+    assert [house.send(ana, asked, path)[0] for _ in IDS] == [200] * len(IDS)
+    assert len(house.records(ana, len(IDS))) == len(IDS)
+
+
 # requests
 
 BODIES: dict[str, bytes] = {
@@ -221,13 +250,13 @@ ODD: list[tuple[str, str, bytes]] = [
     ("PROPFIND", "/v1/coffee", b""),
     ("POST", "/v1/chat/completions/", ASKED),
     ("POST", "/v1//chat/completions", ASKED),
-    ("GET", "/v1/files/%00", b""),
+    ("GET", "/v1/files/odd%00", b""),
     ("GET", "/v1/files/%ED%A0%80", b""),
     ("GET", "/v1/responses/" + "x" * 5000, b""),
     ("GET", "/v1/responses/a%2Fb?stream=%FF&starting_after=%00", b""),
     ("DELETE", "/v1/models/ft:gpt-4o:%00", b""),
     ("POST", "/v1/audio/transcriptions", b"--x\r\n"),
-    ("POST", "/v1/threads/%00/runs", b"{}"),
+    ("POST", "/v1/threads/odd%00/runs", b"{}"),
     ("GET", "/v1/" + "a/" * 200, b""),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.account import Account
-from tests.fake_upstream import FakeUpstream
+from tests.fake_upstream import FakeUpstream, answer
+from tests.openai_answers import plain
 from tests.proxy_process import Person, ProxyProcess, wait_until
 
 ASKED = {"model": "gpt-4o-mini", "input": "Hello"}
@@ -161,6 +163,21 @@ def test_what_never_ends_is_given_up_with_a_record(
         wait_until(lambda: followed(proxy) == 0, "the end of following")
         record = next(each for each in last() if each["error_code"] == code)
         assert (record["outcome"], record["usage_source"], record["total_tokens"]) == (outcome, "none", 0)
+
+
+def test_whatever_a_server_calls_it_an_object_is_one_segment_of_the_path_it_is_asked_for_by(
+    database_url: str, tmp_path: Path
+) -> None:
+    with following(Account(), database_url, tmp_path) as (proxy, upstream):
+        ana = proxy.person("Ana")
+        upstream.forget()
+        odd = {"id": "a b\r\nHost: evil/../x?y=%41#\ud800", "object": "batch", "status": "validating"}
+        upstream.script(answer(*plain(json.dumps(odd).encode())))
+        make(proxy, ana, "/v1/batches", {"input_file_id": "file-x"})
+        target = b"/v1/batches/a%20b%0D%0AHost%3A%20evil%2F..%2Fx%3Fy%3D%2541%23%3F"
+        wait_until(lambda: any(request.target == target for request in upstream.requests), "the question")
+        wait_until(lambda: followed(proxy) == 0, "the end of following")
+        assert upstream.violations == []
 
 
 def test_nothing_is_followed_where_the_settings_say_so(database_url: str, tmp_path: Path) -> None:
