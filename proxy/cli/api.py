@@ -12,20 +12,18 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import typer
-from aiohttp import ClientConnectionError, ClientResponse, ClientSession, ClientTimeout, UnixConnector, web
 
-from proxy.admin.actor import Actor
-from proxy.admin.context import AdminContext
-from proxy.admin.site import build_app
-from proxy.cli.database import actor, on_database
 from proxy.cli.failure import CommandError
-from proxy.metrics import Metrics
-from proxy.settings import Settings, load
-from proxy.store.postgres import Pool
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession, ClientTimeout
+
+    from proxy.settings import Settings
+    from proxy.store.postgres import Pool
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 10.0
@@ -66,13 +64,15 @@ class Api:
         self, method: str, path: str, query: Mapping[str, Any] | None = None, **content: Any
     ) -> AsyncIterator[ClientResponse]:
         """The answer itself, for streams."""
+        from aiohttp import ClientConnectionError, ClientPayloadError
+
         given = [(name, _text(each)) for name, value in (query or {}).items() for each in _values(value)]
         try:
             async with self._session.request(method, self._base + path, params=given, **content) as response:
                 if response.status >= 400:
                     raise CommandError(await _complaint(response))
                 yield response
-        except (ClientConnectionError, TimeoutError) as error:
+        except (ClientConnectionError, ClientPayloadError, TimeoutError) as error:
             raise CommandError(f"{self._base}: {str(error) or 'no answer in time'}") from None
 
 
@@ -86,7 +86,11 @@ def on_api(
 ) -> T:
     """Run `work(api)` on a server, or on the database that the settings name."""
     if server is None:
+        from proxy.cli.database import on_database
+
         return on_database(command, lambda pool, settings: _locally(pool, settings, work))
+    from proxy.settings import load
+
     key = admin_key or load().admin_key.get_secret_value()
     if not key:
         raise CommandError("an admin key is needed: give --admin-key or set PROXY_ADMIN_KEY")
@@ -96,6 +100,8 @@ def on_api(
 
 
 async def _remotely(server: str, key: str, work: Callable[[Api], Awaitable[T]]) -> T:
+    from aiohttp import ClientSession
+
     async with ClientSession(
         headers={"authorization": f"Bearer {key}"}, timeout=_timeout(), read_bufsize=LINE_MAX
     ) as session:
@@ -103,10 +109,23 @@ async def _remotely(server: str, key: str, work: Callable[[Api], Awaitable[T]]) 
 
 
 async def _locally(pool: Pool, settings: Settings, work: Callable[[Api], Awaitable[T]]) -> T:
+    from aiohttp import ClientSession, UnixConnector, web
+
+    from proxy.admin.actor import Actor
+    from proxy.admin.context import AdminContext
+    from proxy.admin.site import build_app
+    from proxy.cli.database import actor
+    from proxy.metrics import Metrics
+    from proxy.pricing.live import PriceSource
+    from proxy.store.prices import fetch_stored
+
+    prices = PriceSource.from_settings(settings, fetch_stored)
+    await prices.reload(pool)
     context = AdminContext(
         settings=settings,
         metrics=Metrics(),
         pool=lambda: pool,
+        prices=prices,
         local=Actor(kind="cli", id=actor().removeprefix("cli:"), scope="write"),
     )
     with tempfile.TemporaryDirectory(prefix="openai-proxy-") as directory:
@@ -126,6 +145,8 @@ async def _locally(pool: Pool, settings: Settings, work: Callable[[Api], Awaitab
 
 
 def _timeout() -> ClientTimeout:
+    from aiohttp import ClientTimeout
+
     # An export takes as long as it takes; only an answer that does not begin is given up.
     return ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=120)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,12 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from proxy.cli import show
 from proxy.cli.api import AdminKey, Api, AsJson, Server, on_api, part
-from proxy.cli.database import on_database
 from proxy.cli.failure import CommandError
-from proxy.gateway.erasing import erase_from_files
-from proxy.settings import Settings
-from proxy.store import erasures
-from proxy.store.postgres import Pool
+
+if TYPE_CHECKING:
+    from proxy.settings import Settings
+    from proxy.store.postgres import Pool
 
 COLUMNS = ("id", "name", "email", "external_id", "group_name", "tags")
 
@@ -34,6 +33,8 @@ def erase(
         _agree(found)
     erasure = on_api("erase", lambda api: _begin(api, user), server, admin_key)
     if server is None:  # else the server does it
+        from proxy.cli.database import on_database
+
         on_database("erase", _finish)
     if as_json:
         show.as_json({"erasure": erasure["id"], "user_id": erasure["user_id"], "complete": server is None})
@@ -56,6 +57,9 @@ async def _begin(api: Api, user: str) -> Any:
 
 
 async def _finish(pool: Pool, settings: Settings) -> None:
+    from proxy.gateway.erasing import erase_from_files
+    from proxy.store import erasures
+
     columns = (TextColumn("erasing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task("erase", total=None)

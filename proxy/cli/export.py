@@ -11,21 +11,26 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from proxy.cli.api import AdminKey, Api, Server, on_api, part
-from proxy.cli.archive import export_all, print_tables
 from proxy.cli.failure import CommandError
 from proxy.cli.usage import (
+    Active,
     Days,
     End,
     Endpoint,
     EndUser,
+    FinishReason,
     Group,
     Key,
     Model,
     Operation,
+    Outcome,
     Provider,
+    ServiceTier,
     Start,
     Status,
+    Streamed,
     Tag,
+    UsageSource,
     User,
     Zone,
     filters,
@@ -42,7 +47,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file; stdout when not given.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="csv or jsonl.")] = "csv",
+    form: Annotated[str, typer.Option("--format", help="csv, jsonl, json or parquet.")] = "csv",
     columns: Annotated[
         str | None, typer.Option(help="Names separated by commas, tag.NAME among them.")
     ] = None,
@@ -59,6 +64,15 @@ def export(
     provider: Provider = None,
     status: Status = None,
     end_user: EndUser = None,
+    streamed: Streamed = None,
+    service_tier: ServiceTier = None,
+    finish_reason: FinishReason = None,
+    usage_source: UsageSource = None,
+    outcome: Outcome = None,
+    active: Active = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only records answered with 400 or more, or not at all.")
+    ] = False,
     tag: Tag = None,
     everything: Annotated[
         Path | None,
@@ -69,15 +83,9 @@ def export(
 ) -> None:
     """Export usage records, the summary of users, the audit log, all about one user, or everything."""
     if everything is not None:
-        if server is not None or what is not None or user:
-            raise CommandError("--all reads the database and takes nothing beside it")
-        print_tables(export_all(everything), as_json=False)
-        return
+        return _everything(everything, alone=server is None and what is None and not user)
     if what is None and user:
-        if len(user) > 1:
-            raise CommandError("all about one user at a time: give one --user")
-        _save(output, f"/admin/users/{part(user[0])}/data", {}, server, admin_key)
-        return
+        return _about(user, output, server, admin_key)
     what = what or "records"
     if what not in WHAT:
         raise CommandError(f"{what!r} is none of {', '.join(WHAT)}")
@@ -85,9 +93,27 @@ def export(
     if what != "audit":
         query |= {"columns": columns} | filters(
             days=days, start=start, end=end, tz=tz, tag=tag, user=user, group=group, key=key, model=model,
-            endpoint=endpoint, operation=operation, provider=provider, status=status, end_user=end_user,
+            endpoint=endpoint, operation=operation, provider=provider, status=status, end_user=end_user, streamed=streamed,
+            service_tier=service_tier, finish_reason=finish_reason, usage_source=usage_source, outcome=outcome,
+            active=active,
         )  # fmt: skip
-    _save(output, f"/admin/export/{what}", query, server, admin_key)
+    if failed:
+        query["failed"] = True
+    return _save(output, f"/admin/export/{what}", query, server, admin_key)
+
+
+def _everything(directory: Path, *, alone: bool) -> None:
+    if not alone:
+        raise CommandError("--all reads the database and takes nothing beside it")
+    from proxy.cli.archive import export_all, print_tables
+
+    print_tables(export_all(directory), as_json=False)
+
+
+def _about(users: list[str], output: Path | None, server: str | None, admin_key: str | None) -> None:
+    if len(users) > 1:
+        raise CommandError("all about one user at a time: give one --user")
+    _save(output, f"/admin/users/{part(users[0])}/data", {}, server, admin_key)
 
 
 def _save(

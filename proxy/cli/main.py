@@ -7,61 +7,71 @@ stderr, exit code 2. Anything else is a fault of ours and shows its traceback.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import proxy
 from proxy.cli.failure import EXIT_MISUSE, CommandError
 
 _COMMANDS = {
-    "serve": "proxy.cli.commands",
-    "reload": "proxy.cli.commands",
-    "migrate": "proxy.cli.migrate",
-    "doctor": "proxy.cli.doctor",
-    "users": "proxy.cli.users",
-    "groups": "proxy.cli.groups",
-    "keys": "proxy.cli.keys",
-    "quotas": "proxy.cli.quotas",
-    "plans": "proxy.cli.plans",
-    "prices": "proxy.cli.prices",
-    "usage": "proxy.cli.usage",
-    "export": "proxy.cli.export",
-    "import": "proxy.cli.archive",
-    "reprice": "proxy.cli.reprice",
-    "retain": "proxy.cli.retain",
-    "erase": "proxy.cli.erase",
-    "demo-data": "proxy.cli.demo_data",
-}
-"""Command -> module. Its attribute is a function of that name, or a typer application `<name>_app` for a group."""
+    "serve": ("commands", "Run the server: proxy, admin API, dashboard and metrics on one port."),
+    "reload": ("commands", "Let the running server read its settings again; requests under way finish under the old ones."),
+    "migrate": ("migrate", "Apply the migrations that the database doesn't have yet."),
+    "doctor": ("doctor", "Check settings, database, upstream, clock, disk and the age of prices."),
+    "users": ("users", "Users: create, list, change."),
+    "groups": ("groups", "Groups of users."),
+    "keys": ("keys", "Proxy keys: issue, list, rotate, revoke."),
+    "quotas": ("quotas", "Quotas: show, set, raise."),
+    "plans": ("plans", "Plans: named sets of quotas."),
+    "prices": ("prices", "Prices: show, set, quote and update them."),
+    "usage": ("usage", "Show usage: requests, tokens and cost of a period, whole or by dimension."),
+    "export": ("export", "Export usage records, the summary of users, the audit log, all about one user, or everything."),
+    "import": ("archive", "Bring an export of everything into an empty database."),
+    "reprice": ("reprice", "Compute the costs of an open period anew, by the prices that hold now."),
+    "retain": ("retain", "Remove records and daily logs that are past their retention."),
+    "erase": ("erase", "Erase a user: keys, quotas, name, tags, and their name on everything they used. It can't be undone."),
+    "demo-data": ("demo_data", "Fill an empty database with make-believe usage, to try the dashboard."),
+}  # fmt: skip
+"""Command -> its module in proxy.cli, and the first line of its help, which --help shows without importing it.
+
+The module's attribute is a function of the command's name, or a typer application `<name>_app` for a group.
+"""
 
 
 class LazyGroup(TyperGroup):
-    """Finds a command in _COMMANDS and imports only it; --help imports them all."""
+    """Imports the module of a command when that is the one to run, and of no other."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The commands whose modules this installation has, in the order of _COMMANDS."""
+        """In the order of _COMMANDS."""
         del ctx
-        return [name for name, module in _COMMANDS.items() if importlib.util.find_spec(module)]
+        return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, or None."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        module, attribute = importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_")
+        """The command as lists of commands show it, or None."""
+        del ctx
+        return TyperCommand(cmd_name, help=_COMMANDS[cmd_name][1]) if cmd_name in _COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The name, the command itself, and what is left for it."""
+        name, shown, rest = super().resolve_command(ctx, args)
+        return name, self.load(name) if name and shown is not None else shown, rest
+
+    def load(self, name: str) -> Any:
+        """The command itself."""
+        module, attribute = importlib.import_module(f"proxy.cli.{_COMMANDS[name][0]}"), name.replace("-", "_")
         found = getattr(module, f"{attribute}_app", None) or getattr(module, attribute)
         if not isinstance(found, typer.Typer):
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            single.command(cmd_name)(found)
+            single.command(name)(found)
             found = single
         command = get_command(found)
-        command.name = cmd_name
+        command.name = name
         return command
 
 

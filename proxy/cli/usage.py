@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from decimal import Decimal
 from typing import Annotated, Any
@@ -12,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proxy.cli import show
-from proxy.cli.api import AdminKey, Api, AsJson, Server, on_api
-from proxy.cli.failure import CommandError
+from proxy.cli.api import AdminKey, AsJson, Server, on_api
 from proxy.core.table import csv_row
 
 DAYS = 7
@@ -21,16 +19,6 @@ BAR_CHARS = 20
 ROW_COLUMNS = (
     "requests", "errors", "input_tokens", "cached_input_tokens", "output_tokens", "total_tokens", "cost_usd",
 )  # fmt: skip
-LIVE_COLUMNS = (
-    "started_at",
-    "user_name",
-    "operation",
-    "served_model",
-    "status",
-    "total_tokens",
-    "cost_usd",
-    "duration_ms",
-)
 _SORTED_BY = {"cost": "cost_usd", "tokens": "total_tokens"}
 
 Days = Annotated[
@@ -50,6 +38,12 @@ Provider = Annotated[Many, typer.Option("--provider")]
 Status = Annotated[list[int] | None, typer.Option("--status", help="HTTP status.")]
 EndUser = Annotated[Many, typer.Option("--end-user")]
 Tag = Annotated[Many, typer.Option("--tag", help="NAME=VALUE.")]
+Streamed = Annotated[bool | None, typer.Option("--streamed/--not-streamed")]
+ServiceTier = Annotated[Many, typer.Option("--service-tier", help="default, flex, priority …")]
+FinishReason = Annotated[Many, typer.Option("--finish-reason")]
+UsageSource = Annotated[Many, typer.Option("--usage-source", help="reported, estimated or none.")]
+Outcome = Annotated[Many, typer.Option("--outcome", help="success, upstream_error, refused, lost …")]
+Active = Annotated[str | None, typer.Option("--active", help="false: what was voided; all: this too.")]
 
 
 def filters(
@@ -76,6 +70,12 @@ def usage(
     provider: Provider = None,
     status: Status = None,
     end_user: EndUser = None,
+    streamed: Streamed = None,
+    service_tier: ServiceTier = None,
+    finish_reason: FinishReason = None,
+    usage_source: UsageSource = None,
+    outcome: Outcome = None,
+    active: Active = None,
     tag: Tag = None,
     group_by: Annotated[
         str | None,
@@ -97,22 +97,20 @@ def usage(
     """Show usage: requests, tokens and cost of a period, whole or by dimension."""
     query = filters(
         days=days, start=start, end=end, tz=tz, tag=tag, user=user, group=group, key=key, model=model, endpoint=endpoint,
-        operation=operation, provider=provider, status=status, end_user=end_user,
+        operation=operation, provider=provider, status=status, end_user=end_user, streamed=streamed,
+        service_tier=service_tier, finish_reason=finish_reason, usage_source=usage_source, outcome=outcome, active=active,
     )  # fmt: skip
     if live:
-        return on_api("usage", lambda api: _live(api, query, as_json), server, admin_key)
+        from proxy.cli.live import watch
+
+        shown = {name: value for name, value in query.items() if name not in {"days", "start", "end"}}
+        return watch(lambda work: on_api("usage", work, server, admin_key), shown, as_json=as_json)
     if group_by is None:
         overview = on_api("usage", lambda api: api.get("/admin/stats/overview", query), server, admin_key)
         return _print_overview(overview, as_json=as_json, as_csv=as_csv)
     query |= {"group_by": group_by, "sort": sort, "limit": limit}
     answer = on_api("usage", lambda api: api.get("/admin/stats/by", query), server, admin_key)
-    if as_json:
-        show.as_json(answer)
-    elif as_csv:
-        _print_csv(answer)
-    else:
-        _print_rows(answer, _SORTED_BY.get(sort or "cost", sort or "cost_usd"))
-    return None
+    return _print_grouped(answer, sort, as_json=as_json, as_csv=as_csv)
 
 
 def _print_overview(answer: dict[str, Any], *, as_json: bool, as_csv: bool) -> None:
@@ -134,6 +132,15 @@ def _print_overview(answer: dict[str, Any], *, as_json: bool, as_csv: bool) -> N
             {"": "users", "this period": f"{users['active']}, {users['new']} new", "the one before": None}
         )
         show.table(rows, ("", "this period", "the one before"))
+
+
+def _print_grouped(answer: dict[str, Any], sort: str | None, *, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        show.as_json(answer)
+    elif as_csv:
+        _print_csv(answer)
+    else:
+        _print_rows(answer, _SORTED_BY.get(sort or "cost", sort or "cost_usd"))
 
 
 def _print_rows(answer: dict[str, Any], measure: str) -> None:
@@ -171,23 +178,3 @@ def _print_csv(answer: dict[str, Any]) -> None:
     sys.stdout.write(csv_row(names))
     for row in answer["data"]:
         sys.stdout.write(csv_row(row[name] for name in names))
-
-
-async def _live(api: Api, query: dict[str, Any], as_json: bool) -> None:
-    """One line for each record, until the server ends the stream."""
-    shown = {name: value for name, value in query.items() if name not in {"days", "start", "end"}}
-    if not as_json:
-        print("  ".join(name.replace("_", " ") for name in LIVE_COLUMNS))
-    async with api.open("GET", "/admin/records/live", shown) as response:
-        async for line in response.content:
-            if not line.startswith(b"data: "):
-                continue
-            try:
-                record = json.loads(line[6:])
-            except ValueError:
-                raise CommandError("the server sent something that is no record") from None
-            if as_json:
-                sys.stdout.write(json.dumps(record) + "\n")
-            else:
-                print("  ".join(show.cell(record[name]) or "-" for name in LIVE_COLUMNS))
-            sys.stdout.flush()

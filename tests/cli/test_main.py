@@ -6,10 +6,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from typer.main import get_command
+
 import proxy
+from proxy.cli.main import LazyGroup, app
 from tests.cli.serving import ROOT, command
 
-HEAVY = ("aiohttp", "asyncpg", "gunicorn", "pydantic", "uvloop", "genai_prices", "rich.table")
+HEAVY = (
+    "aiohttp",
+    "asyncpg",
+    "gunicorn",
+    "uvloop",
+    "genai_prices",
+    "proxy.settings",
+    "proxy.admin",
+    "proxy.store",
+)
 
 
 def test_the_version(data: Path):
@@ -32,12 +45,30 @@ def test_an_unknown_command_is_a_mistake(data: Path):
     assert "sevre" in result.stderr
 
 
-def test_nothing_is_imported_before_a_command_is_chosen():
-    program = f"import sys, proxy.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
-    shown = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert shown == "[]\n"
+@pytest.mark.parametrize(
+    "words",
+    ["", "--help", "--version", "users --help", "keys list --help", "quotas --help", "usage --help", "export --help",
+     "erase --help", "serve --help", "usage --days x"],
+)  # fmt: skip
+def test_what_a_command_needs_is_imported_when_it_runs(words: str):
+    program = (
+        "import atexit, sys, proxy.cli.main\n"
+        f"atexit.register(lambda: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr))\n"
+        f"sys.argv[1:] = {words.split()!r}\n"
+        "proxy.cli.main.main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.stderr.splitlines()[-1] == "[]"
+
+
+def test_lists_of_commands_say_what_each_says_itself():
+    group = get_command(app)
+    assert isinstance(group, LazyGroup)
+    for name in group.list_commands(None):
+        own = group.load(name).help.strip().splitlines()[0]
+        assert group.get_command(None, name).help == own, name
 
 
 def test_the_config_file_can_be_named_for_every_command(data: Path):
