@@ -7,7 +7,8 @@
 --   $14 the cut that other users are counted in, '' for none; $15 to $19 its pieces in the same way; $20 whether it is usage_spans
 --     that is read instead, where the period reaches up to now
 --   $21 the moments at which some currency's rate changes; no piece reaches across one
--- Pieces are made by proxy/store/stats_plan.py.
+-- Pieces are made by proxy/store/stats_plan.py. Each is looked up by itself (`offset 0`), since the planner, which does not know
+-- how short they are, would read whole tables.
 
 -- name: _facts
 details as (
@@ -35,9 +36,12 @@ facts as (
         r.ttfb_ms, r.ttfb_count, r.first_at, r.last_at,
         case when r.grain = $13::text then r.users end as users
     from unnest($8::text[], $9::timestamptz[], $10::timestamptz[]) as piece (grain, starts, ends)
-    join usage_folds r on r.cut = $7::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
-    where true
+    cross join lateral (
+        select r.* from usage_folds r
+        where r.cut = $7::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
 -- include: _summed_filters
+        offset 0
+    ) r
     union all
     select
         r.hour, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags,
@@ -46,9 +50,12 @@ facts as (
         r.ttfb_ms, r.ttfb_count, r.first_at, r.last_at,
         null
     from unnest($11::timestamptz[], $12::timestamptz[]) as piece (starts, ends)
-    join usage_hourly r on r.hour >= piece.starts and r.hour < piece.ends
-    where true
+    cross join lateral (
+        select r.* from usage_hourly r
+        where r.hour >= piece.starts and r.hour < piece.ends
 -- include: _summed_filters
+        offset 0
+    ) r
     union all
     select r.*, null from details r
 ),
@@ -56,16 +63,24 @@ people as (
     select
         r.at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
     from unnest($15::text[], $16::timestamptz[], $17::timestamptz[]) as piece (grain, starts, ends)
-    join usage_folds r on r.cut = $14::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
-    where $14::text <> ''
+    cross join lateral (
+        select r.* from usage_folds r
+        where r.cut = $14::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
+          and $14::text <> ''
 -- include: _summed_filters
+        offset 0
+    ) r
     union all
     select
         r.hour, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
     from unnest($18::timestamptz[], $19::timestamptz[]) as piece (starts, ends)
-    join usage_hourly r on r.hour >= piece.starts and r.hour < piece.ends
-    where $14::text <> ''
+    cross join lateral (
+        select r.* from usage_hourly r
+        where r.hour >= piece.starts and r.hour < piece.ends
+          and $14::text <> ''
 -- include: _summed_filters
+        offset 0
+    ) r
     union all
     select
         r.last_at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
@@ -139,14 +154,22 @@ people as (
     min(f.first_at) as first_at,
     max(f.last_at) as last_at
 
+-- name: _rates
+-- The days from which rates of currencies hold, each with the cost and what the cache saved until the next; null where no rate
+-- changes within the period.
+    jsonb_object_agg(
+        to_char(coalesce(($21::timestamptz[])[f.rate], $2) at time zone 'UTC', 'YYYY-MM-DD'),
+        jsonb_build_array(f.cost_nanousd, f.cache_saved_nanousd)
+    ) filter (where cardinality($21::timestamptz[]) > 0 and f.rate is not null) as rates
+
 -- name: _by_rate
--- The days from which rates of currencies hold, each with the cost and what the cache saved until the next.
+-- The same, whole.
     coalesce(
-        jsonb_object_agg(
-            to_char(coalesce(($21::timestamptz[])[f.rate], $2) at time zone 'UTC', 'YYYY-MM-DD'),
-            jsonb_build_array(f.cost_nanousd, f.cache_saved_nanousd)
-        ) filter (where f.rate is not null),
-        '{}'
+        t.rates,
+        jsonb_build_object(
+            to_char($2::timestamptz at time zone 'UTC', 'YYYY-MM-DD'),
+            jsonb_build_array(t.cost_nanousd, t.cache_saved_nanousd)
+        )
     ) as by_rate
 
 -- name: totals
@@ -161,11 +184,16 @@ with
     group by 1
 )
 select
--- include: _sums
-    ,
+    t.*,
 -- include: _by_rate
-    , (coalesce(sum(f.users), 0) + (select count(distinct p.user_id) from people p))::bigint as users
-from rated f;
+from (
+    select
+-- include: _sums
+        ,
+-- include: _rates
+        , (coalesce(sum(f.users), 0) + (select count(distinct p.user_id) from people p))::bigint as users
+    from rated f
+) t;
 
 -- name: by
 -- $22, $23 the dimensions ($23 null: one); $24 the zone of days; $25, $26 the names of the tags when a dimension is "tag";
@@ -185,7 +213,7 @@ with
         f.first, f.other,
 -- include: _sums
         ,
--- include: _by_rate
+-- include: _rates
         , coalesce(sum(f.users), 0) as known_users
     from rated f
     group by 1, 2
@@ -210,7 +238,9 @@ with
     from summed s
     left join counted c on c.first = s.first and c.other = s.other
 )
-select t.*, case when $23::text is not null then t.other end as second, count(*) over () as rows_total
+select
+    t.*, case when $23::text is not null then t.other end as second, count(*) over () as rows_total,
+-- include: _by_rate
 from sorted t
 where $31::bigint is null or t.sorted_by >= $31
 order by
@@ -258,15 +288,17 @@ with
         f.first,
 -- include: _sums
         ,
--- include: _by_rate
+-- include: _rates
     from rated f
     group by 1
 )
-select s.*, u.name as user_name, u.email as user_email, g.name as group_name
-from summed s
-left join users u on u.id = s.first
+select
+    t.*, u.name as user_name, u.email as user_email, g.name as group_name,
+-- include: _by_rate
+from summed t
+left join users u on u.id = t.first
 left join groups g on g.id = u.group_id
-order by s.cost_nanousd desc, s.first;
+order by t.cost_nanousd desc, t.first;
 
 -- name: users_seen
 -- Of the users with a request in the period: how many had none before it, and how many had.
@@ -355,18 +387,26 @@ select h.model, h.measure, h.bucket, sum(h.requests)::bigint as requests
 from (
     select l.model, l.measure, l.bucket, l.requests
     from unnest($8::text[], $9::timestamptz[], $10::timestamptz[]) as piece (grain, starts, ends)
-    join usage_latency_folds l on l.cut = $7::text and l.grain = piece.grain and l.at >= piece.starts and l.at < piece.ends
-    where ($1::jsonb ->> 'provider' is null or l.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
-      and ($1::jsonb ->> 'model' is null or l.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
-      and ($1::jsonb ->> 'endpoint' is null or l.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+    cross join lateral (
+        select l.* from usage_latency_folds l
+        where l.cut = $7::text and l.grain = piece.grain and l.at >= piece.starts and l.at < piece.ends
+          and ($1::jsonb ->> 'provider' is null or l.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
+          and ($1::jsonb ->> 'model' is null or l.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+          and ($1::jsonb ->> 'endpoint' is null or l.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+        offset 0
+    ) l
     union all
     select l.model, l.measure, l.bucket, l.requests
     from unnest($11::timestamptz[], $12::timestamptz[]) as piece (starts, ends)
-    join usage_latency_hourly l on l.hour >= piece.starts and l.hour < piece.ends
-    where ($1::jsonb ->> 'group' is null or l.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
-      and ($1::jsonb ->> 'provider' is null or l.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
-      and ($1::jsonb ->> 'model' is null or l.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
-      and ($1::jsonb ->> 'endpoint' is null or l.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+    cross join lateral (
+        select l.* from usage_latency_hourly l
+        where l.hour >= piece.starts and l.hour < piece.ends
+          and ($1::jsonb ->> 'group' is null or l.group_id = any (string_to_array($1::jsonb ->> 'group', E'\x1f')))
+          and ($1::jsonb ->> 'provider' is null or l.provider = any (string_to_array($1::jsonb ->> 'provider', E'\x1f')))
+          and ($1::jsonb ->> 'model' is null or l.model = any (string_to_array($1::jsonb ->> 'model', E'\x1f')))
+          and ($1::jsonb ->> 'endpoint' is null or l.endpoint = any (string_to_array($1::jsonb ->> 'endpoint', E'\x1f')))
+        offset 0
+    ) l
     union all
     select
         left(coalesce(d.served_model, d.requested_model, ''), 200), took.measure,
@@ -391,15 +431,21 @@ select
 from (
     select r.model, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.requests
     from unnest($8::text[], $9::timestamptz[], $10::timestamptz[]) as piece (grain, starts, ends)
-    join usage_outcomes_folds r on r.cut = $7::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
-    where true
+    cross join lateral (
+        select r.* from usage_outcomes_folds r
+        where r.cut = $7::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
 -- include: _outcome_filters
+        offset 0
+    ) r
     union all
     select r.model, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.requests
     from unnest($11::timestamptz[], $12::timestamptz[]) as piece (starts, ends)
-    join usage_outcomes_hourly r on r.hour >= piece.starts and r.hour < piece.ends
-    where true
+    cross join lateral (
+        select r.* from usage_outcomes_hourly r
+        where r.hour >= piece.starts and r.hour < piece.ends
 -- include: _outcome_filters
+        offset 0
+    ) r
     union all
     select
         left(coalesce(d.served_model, d.requested_model, ''), 200), d.status, d.outcome,
