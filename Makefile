@@ -9,12 +9,13 @@ PYTEST ?= $(BIN)/python -m pytest -n auto
 SERVE ?=
 CHAOS_ROUNDS ?= 20
 RECORDS ?= 10000000
+PEERS ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench years chaos soak wheel clean
+.PHONY: help run test lint format bench bench-guard years chaos soak wheel clean
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## Install what is needed and run the proxy on :8080
 	@$(BIN)/openai-proxy serve $(SERVE)
@@ -32,8 +33,11 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.installed-dev ## Measure CPU per request and chunk, latency and throughput
-	$(BIN)/python -m tests.benchmarks.run
+bench: $(VENV)/.installed-dev ## Measure CPU per request and chunk, latency and memory, beside other gateways (PEERS=none: without)
+	$(BIN)/python -m tests.benchmarks.run --peers $(PEERS)
+
+bench-guard: $(VENV)/.installed-dev ## Hold the instructions per request and chunk against their budget
+	$(BIN)/python -m tests.benchmarks.guard
 
 years: $(VENV)/.installed-dev ## Measure ten million records: ingest, size, every report
 	$(BIN)/python -m tests.benchmarks.ten_million --records $(RECORDS)
@@ -48,7 +52,7 @@ wheel: $(VENV)/.installed-dev ## Build the wheel into dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean: ## Remove what was built and installed; data/ stays
-	rm -rf $(VENV) .ci-venv dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .ci-venv .bench dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is installed again only when pyproject.toml says something else.

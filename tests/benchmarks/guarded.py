@@ -45,7 +45,7 @@ from proxy.metrics import Metrics
 from proxy.pricing.live import PriceSource
 from proxy.settings import Settings
 from proxy.store.keys_live import LiveRows
-from tests.benchmarks.run import body
+from tests.benchmarks.measure import body
 from tests.benchmarks.upstream import STREAM_HEAD, completion, events
 
 KEY = make_key(bytes(RANDOM_BYTES)).encode()

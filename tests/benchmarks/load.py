@@ -21,7 +21,10 @@ from urllib.parse import urlsplit
 import httptools
 
 CONNECTIONS_MAX = 1000
+PACED_CONNECTIONS = 64
 SECONDS_MAX = 120.0
+LATE_S = 60.0
+"""How long after the end of a load its last answers may come."""
 _DONE = """
 function done(summary, latency, requests)
   io.write(string.format("DONE %d %d %d\\n", summary.requests, summary.duration,
@@ -37,15 +40,17 @@ class Job:
     url: str
     body: bytes
     key: str
+    more: tuple[tuple[str, str], ...] = ()
 
     def headers(self) -> dict[str, str]:
-        """As an SDK sends them, without Host and length."""
+        """As an SDK sends them, without Host and length, and `more`."""
         return {
             "Authorization": f"Bearer {self.key}",
             "Content-Type": "application/json",
             "Accept": "application/json",
             "User-Agent": "OpenAI/Python 3.54.0",
             "X-Stainless-Lang": "python",
+            **dict(self.more),
         }
 
     def request(self) -> bytes:
@@ -68,11 +73,11 @@ class Loaded:
 
 
 def saturate(job: Job, *, connections: int, seconds: float, own: bool = False) -> Loaded:
-    """As many requests as `connections` at a time can get in `seconds`. wrk unless `own` or absent."""
+    """As many requests as `connections` at a time can get in `seconds`. wrk unless `own` or absent. Raises TimeoutError."""
     assert connections <= CONNECTIONS_MAX
     assert seconds <= SECONDS_MAX
     if own or shutil.which("wrk") is None:
-        return asyncio.run(_saturate(job, connections, seconds))
+        return asyncio.run(asyncio.wait_for(_saturate(job, connections, seconds), seconds + LATE_S))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         lines = ["wrk.method = 'POST'", f"wrk.body = [==[{job.body.decode()}]==]"]
         lines += [f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in job.headers().items()]
@@ -162,11 +167,11 @@ class Latencies:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def pace(job: Job, *, per_second: float, seconds: float, connections: int = 64) -> Latencies:
-    """`per_second` requests, evenly spaced, over at most `connections` connections."""
+def pace(job: Job, *, per_second: float, seconds: float, connections: int = PACED_CONNECTIONS) -> Latencies:
+    """`per_second` requests, evenly spaced, over at most `connections` connections. Raises TimeoutError."""
     assert connections <= CONNECTIONS_MAX
     assert seconds <= SECONDS_MAX
-    return asyncio.run(_pace(job, per_second, seconds, connections))
+    return asyncio.run(asyncio.wait_for(_pace(job, per_second, seconds, connections), seconds + LATE_S))
 
 
 async def _pace(job: Job, per_second: float, seconds: float, connections: int) -> Latencies:

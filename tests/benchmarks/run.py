@@ -7,118 +7,74 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.benchmarks import targets
-from tests.benchmarks.cpu import cpu_s, machine, resident_mib
-from tests.benchmarks.load import Job, pace, saturate
+from tests.benchmarks import peers_run, targets
+from tests.benchmarks.chart import drawn
+from tests.benchmarks.cpu import machine, resident_mib
+from tests.benchmarks.load import pace, saturate
+from tests.benchmarks.measure import (
+    ALL,
+    BLIND,
+    CHUNKS,
+    GAP_MS,
+    RELAYED,
+    RELAYED_STREAM,
+    REQUEST,
+    SPLICED,
+    STREAM,
+    Cost,
+    Effort,
+    Workload,
+    job,
+    measure,
+    say,
+)
+from tests.benchmarks.peers import PEERS, Peer, chosen
+from tests.benchmarks.peers_install import UnavailableError
+from tests.benchmarks.peers_report import Row, Skipped, panels, summary
+from tests.benchmarks.peers_report import table as peers_table
 from tests.benchmarks.targets import Target
 
-CHAT = "/v1/chat/completions"
-UNKNOWN = "/v1/not/an/endpoint"
-"""Forwarded and recorded as any path is, but no meter reads its answers."""
 WARM_UP_S = 2.0
 BUSY = 0.5
-GAP_MS = 5
-CHUNKS = 100
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+MARKERS = ("<!-- benchmark -->", "<!-- /benchmark -->")
+PEERS_MARKERS = ("<!-- peers -->", "<!-- /peers -->")
+SUMMARY_MARKERS = ("<!-- peers: summary -->", "<!-- /peers: summary -->")
+CHART = Path(__file__).parents[2] / "docs" / "images" / "benchmark.svg"
 PACKAGES = ("aiohttp", "uvloop", "httptools", "asyncpg", "orjson")
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """One kind of request. `per` is what its CPU is divided by: parts in one request."""
-
-    name: str
-    path: str
-    body: bytes
-    per: int = 1
-    streamed: bool = False
-
-
-def body(**more: object) -> bytes:
-    """A chat request of half a kilobyte."""
-    messages = [
-        {"role": "system", "content": "You are a helpful assistant."},
-        {"role": "user", "content": "Say this is a test. " * 20},
-    ]
-    return json.dumps({"model": "gpt-4o-mini", "messages": messages, "temperature": 0.7, **more}).encode()
-
-
-STREAM_QUERY = f"?chunks={CHUNKS}&gap_ms={GAP_MS}"
-ASKED = {"include_usage": True}
-REQUEST = Workload("request", CHAT, body())
-RELAYED = Workload("request, not metered", UNKNOWN, body())
-STREAM = Workload("chunk", CHAT + STREAM_QUERY, body(stream=True, stream_options=ASKED), CHUNKS, True)
-SPLICED = Workload("chunk, spliced", CHAT + STREAM_QUERY, body(stream=True), CHUNKS, True)
-RELAYED_STREAM = Workload("chunk, not metered", UNKNOWN + STREAM_QUERY, body(stream=True), CHUNKS, True)
-BLIND = (REQUEST, STREAM)
-"""What servers that only forward are measured with."""
-ALL = (REQUEST, RELAYED, STREAM, SPLICED, RELAYED_STREAM)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """CPU of one run, in microseconds per part."""
-
-    own_us: float
-    postgres_us: float | None
-    per_second: float
-    errors: int
-
-
-def measure(target: Target, load: Workload, options: argparse.Namespace) -> Cost:
-    """Load the target, wait until it has recorded all of it, and divide the CPU it took."""
-    assert target.pid is not None
-    job = Job(target.url + load.path, load.body, target.key)
-    connections = options.streams if load.streamed else options.connections
-    target.settle()
-    own, postgres = cpu_s(target.pid), cpu_s(target.postgres_pid) if target.postgres_pid else 0.0
-    loaded = saturate(job, connections=connections, seconds=options.seconds, own=options.own_load)
-    target.settle()
-    parts = max(1, loaded.requests * load.per)
-    own = (cpu_s(target.pid) - own) / parts * 1e6
-    spent = (cpu_s(target.postgres_pid) - postgres) / parts * 1e6 if target.postgres_pid else None
-    return Cost(own, spent, loaded.requests / loaded.seconds, loaded.errors)
-
-
-def costs(found: Sequence[Target], options: argparse.Namespace) -> dict[tuple[str, str], Cost]:
+def costs(found: Sequence[Target], effort: Effort) -> dict[tuple[str, str], Cost]:
     """The median of several rounds, targets taking turns, for each target and workload."""
     rounds: dict[tuple[str, str], list[Cost]] = {}
     for target in found:
-        saturate(
-            Job(target.url + CHAT, body(), target.key), connections=8, seconds=WARM_UP_S, own=options.own_load
-        )
-    for number in range(options.rounds):
+        saturate(job(target), connections=8, seconds=WARM_UP_S, own=effort.own_load)
+    for number in range(effort.rounds):
         for target in found:
             for load in ALL if target.postgres_pid else BLIND:
                 say(f"round {number + 1}: {target.name}, {load.name}")
-                rounds.setdefault((target.name, load.name), []).append(measure(target, load, options))
+                rounds.setdefault((target.name, load.name), []).append(measure(target, load, effort))
     return {key: sorted(runs, key=lambda run: run.own_us)[len(runs) // 2] for key, runs in rounds.items()}
 
 
-def latencies(found: Sequence[Target], options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+def latencies(found: Sequence[Target], effort: Effort) -> dict[str, tuple[float, float]]:
     """Median p50 and p99 in ms at a fixed rate, for each target."""
     rounds: dict[str, list[tuple[float, float]]] = {}
-    for number in range(options.rounds):
+    for number in range(effort.rounds):
         for target in found:
             say(f"round {number + 1}: {target.name}, latency")
-            run = pace(
-                Job(target.url + CHAT, body(), target.key), per_second=options.rate, seconds=options.seconds
-            )
+            run = pace(job(target), per_second=effort.rate, seconds=effort.seconds)
             assert run.errors == 0, f"{target.name}: {run.errors} errors"
             rounds.setdefault(target.name, []).append((run.quantile(0.5), run.quantile(0.99)))
     return {
@@ -141,9 +97,9 @@ def report(
     found: Sequence[Target],
     cost: dict[tuple[str, str], Cost],
     delay: dict[str, tuple[float, float]],
-    options: argparse.Namespace,
+    effort: Effort,
 ) -> str:
-    """The whole report."""
+    """The whole report, without its conditions."""
     own = next(target for target in found if target.postgres_pid)
     assert own.pid is not None
 
@@ -167,7 +123,7 @@ def report(
         ]
         ratios.append([own.name, *(f"{ratio:.1f}" for ratio in pairs)])
     direct = delay["direct"]
-    waits = [[f"latency at {options.rate:.0f} requests/s, ms", "p50", "p99", "added p50", "added p99"]]
+    waits = [[f"latency at {effort.rate:.0f} requests/s, ms", "p50", "p99", "added p50", "added p99"]]
     waits += [
         [name, f"{p50:.2f}", f"{p99:.2f}", f"{p50 - direct[0]:.2f}", f"{p99 - direct[1]:.2f}"]
         for name, (p50, p99) in delay.items()
@@ -179,7 +135,6 @@ def report(
         f"{resident_mib(own.pid):.0f} MiB with its supervisor. Failed requests: {errors}."
     )
     parts = [
-        conditions(options),
         table(rows),
         *([table(ratios)] if len(ratios) > 1 else []),
         table(waits),
@@ -188,25 +143,26 @@ def report(
     return "\n\n".join(parts) + "\n"
 
 
-def conditions(options: argparse.Namespace) -> str:
+def conditions(effort: Effort, load_before: float) -> str:
     """Where, when and with what."""
     tools = [f"{name} {version(name)}" for name in PACKAGES]
     tools += [found for found in (_version(["nginx", "-v"]), _version(["wrk", "-v"])) if found]
     commit = _version(["git", "rev-parse", "--short", "HEAD"]) or "unknown"
+    busy = ", so that every figure is too high" if load_before > BUSY else ""
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {machine()}, "
         f"Python {platform.python_version()}, {', '.join(tools)}. "
-        f"Load average of the machine before: {options.load_before:.1f}. One worker each; {options.connections} connections, {options.streams} streams of {CHUNKS} chunks "
-        f"{GAP_MS} ms apart; median of {options.rounds} rounds of {options.seconds:.0f} s."
+        f"Load average of the machine before: {load_before:.1f}{busy}. One worker each; {effort.connections} connections, "
+        f"{effort.streams} streams of {CHUNKS} chunks {GAP_MS} ms apart; median of {effort.rounds} rounds of {effort.seconds:.0f} s."
     )
 
 
-def updated(document: str, text: str) -> str:
-    """The document with the report between its two markers."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert begin, f"no line {BEGIN}"
-    assert end, f"no line {END}"
+def updated(document: str, text: str, markers: tuple[str, str] = MARKERS) -> str:
+    """The document with the text between its two markers."""
+    before, begin, rest = document.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
+    assert begin, f"no line {markers[0]}"
+    assert end, f"no line {markers[1]}"
     return f"{before}{begin}\n{text}{end}{after}"
 
 
@@ -220,9 +176,90 @@ def _version(command: list[str]) -> str | None:
     return found[1].strip().replace("/", " ") if found else None
 
 
-def say(line: str) -> None:
-    """Progress, apart from the report."""
-    print(line, file=sys.stderr, flush=True)
+# Beside others
+
+
+DOES = {
+    "nginx": "forwards: no key, quota, metering or record",
+    "aiohttp server + ClientSession": "forwards: no key, quota, metering or record",
+    targets.OWN: "key, two quotas reserved and settled, metering, price, durable record in Postgres",
+} | {peer.name: peer.does for peer in PEERS}
+
+
+def row(
+    target: Target, cost: dict[tuple[str, str], Cost], delay: dict[str, tuple[float, float]], effort: Effort
+) -> Row:
+    """A row of the comparison, for a target that was measured in turns with the others."""
+    assert target.pid is not None
+    request, chunk = (cost[target.name, load.name] for load in BLIND)
+    p50, p99 = (value - direct for value, direct in zip(delay[target.name], delay["direct"], strict=True))
+    return Row(
+        target.name,
+        request.own_us,
+        chunk.own_us,
+        (p50, p99),
+        effort.rate,
+        resident_mib(target.pid),
+        DOES[target.name],
+        request.postgres_us,
+        request.errors + chunk.errors,
+    )
+
+
+def beside(
+    stack: contextlib.ExitStack, peers: Sequence[Peer], behind: Target, own: Target, directory: Path
+) -> tuple[list[Target], list[Skipped]]:
+    """Peers that run as long as nginx and the proxy do, and those that should have."""
+    running, missing = [], []
+    for peer in peers:
+        try:
+            running.append(stack.enter_context(peers_run.started(peer, behind, directory, own)))
+        except UnavailableError as why:
+            missing.append(peers_run.skipped(peer, str(why)))
+    return running, missing
+
+
+def write(paths: Sequence[Path], sections: dict[tuple[str, str], str]) -> None:
+    """Put each section into those files that have its markers."""
+    for path in paths:
+        text = path.read_text()
+        for markers, section in sections.items():
+            if markers[0] in text:
+                text = updated(text, section, markers)
+        path.write_text(text)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Start everything, measure it, print and write what came out."""
+    effort = Effort(
+        options.seconds, options.rounds, options.connections, options.streams, options.rate, options.own_load
+    )
+    before = conditions(effort, os.getloadavg()[0])
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-bench-")))
+        directory.chmod(0o755)  # Postgres runs as another user where the benchmark runs as root
+        behind = stack.enter_context(targets.upstream(GAP_MS))
+        nginx = stack.enter_context(targets.nginx(behind, directory))
+        forwarder = stack.enter_context(targets.aiohttp_forwarder(behind))
+        own = stack.enter_context(targets.proxy(behind, directory))
+        others, rows = beside(stack, [peer for peer in options.peers if peer.beside], behind, own, directory)
+        found = [each for each in (behind, nginx, *others, forwarder, own) if each is not None]
+        loaded = [target for target in found if target.pid is not None]
+        cost, delay = costs(loaded, effort), latencies(found, effort)
+        sections = {MARKERS: f"{before}\n\n{report(found, cost, delay, effort)}"}
+        print(sections[MARKERS])
+        if not options.peers:
+            write(options.update, sections)
+            return
+        rows += [row(target, cost, delay, effort) for target in loaded]
+        alone = [peer for peer in options.peers if not peer.beside]
+        rows += peers_run.compared(alone, behind, own, directory, effort)
+    sections[PEERS_MARKERS] = f"{before}\n\n{peers_table(rows)}\n"
+    sections[SUMMARY_MARKERS] = f"{summary(rows)}\n"
+    print(sections[PEERS_MARKERS])
+    write(options.update, sections)
+    if options.update:
+        CHART.write_text(drawn("What a call costs", before.partition(", Python")[0], panels(rows)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -237,28 +274,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--own-load", action="store_true", help="load from Python even where wrk is installed"
     )
     parser.add_argument("--update", type=Path, nargs="*", default=[], help="put the report into these files")
+    parser.add_argument(
+        "--peers",
+        type=chosen,
+        nargs="?",
+        const="all",
+        default="none",
+        help=f"other gateways too, installed under .bench/: all, none, or some of {', '.join(peer.key for peer in PEERS)}",
+    )
     options = parser.parse_args(arguments)
-    options.load_before = os.getloadavg()[0]
-    if options.load_before > BUSY:
-        say(f"the machine is busy (load average {options.load_before:.1f}): every figure will be too high")
+    if os.getloadavg()[0] > BUSY:
+        say(f"the machine is busy (load average {os.getloadavg()[0]:.1f}): every figure will be too high")
     for name in [name for name in os.environ if name.startswith(("PROXY_", "OPENAI_"))]:
         del os.environ[name]
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-bench-")))
-        directory.chmod(0o755)  # Postgres runs as another user where the benchmark runs as root
-        behind = stack.enter_context(targets.upstream())
-        found = [
-            behind,
-            stack.enter_context(targets.nginx(behind, directory)),
-            stack.enter_context(targets.aiohttp_forwarder(behind)),
-            stack.enter_context(targets.proxy(behind, directory)),
-        ]
-        there = [target for target in found if target is not None]
-        cost = costs([target for target in there if target.pid is not None], options)
-        text = report(there, cost, latencies(there, options), options)
-    print(text)
-    for path in options.update:
-        path.write_text(updated(path.read_text(), text))
+    run(options)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from tests.conftest import database_of
 from tests.proxy_process import ProxyProcess, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
+OWN = "openai-proxy"
 QUOTAS = [
     {"unit": "tokens", "window": "month", "limit": "1000000000000"},
     {"unit": "cost", "window": "month", "limit": "1000000"},
@@ -51,7 +52,9 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running server. `pid` is the root of its processes, None for the upstream itself."""
+    """A running server. `pid` is the root of its processes, None for the upstream itself. `model` and `headers` are what it
+    wants to be asked with, where that is not what OpenAI is asked with.
+    """
 
     name: str
     url: str
@@ -59,6 +62,8 @@ class Target:
     key: str = "sk-anything"
     postgres_pid: int | None = None
     database_url: str | None = None
+    model: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
     def settle(self) -> None:
         """Return when it has nothing left to do: all records are in Postgres."""
@@ -96,10 +101,10 @@ def _process(command: list[str], port: int, **environment: str) -> Iterator[subp
 
 
 @contextlib.contextmanager
-def upstream() -> Iterator[Target]:
-    """The stand-in for OpenAI, also the target "direct"."""
+def upstream(gap_ms: float = 0) -> Iterator[Target]:
+    """The stand-in for OpenAI, also the target "direct". `gap_ms` holds for streams that don't ask for another."""
     port = free_port()
-    with _process([sys.executable, "-m", "tests.benchmarks.upstream", str(port)], port):
+    with _process([sys.executable, "-m", "tests.benchmarks.upstream", str(port), str(gap_ms)], port):
         yield Target("direct", f"http://127.0.0.1:{port}", None)
 
 
@@ -145,7 +150,7 @@ def proxy(behind: Target, directory: Path) -> Iterator[Target]:
             upstream_url=behind.url, database_url=url, directory=directory / "proxy"
         ) as running:
             person = running.person("bench", quotas=QUOTAS)
-            yield Target("openai-proxy", running.url, running.process.pid, person.key, postgres_pid, url)
+            yield Target(OWN, running.url, running.process.pid, person.key, postgres_pid, url)
     finally:
         server.cleanup()
 

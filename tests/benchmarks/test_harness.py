@@ -10,6 +10,7 @@ import pytest
 from tests.benchmarks import run
 from tests.benchmarks.cpu import cpu_s
 from tests.benchmarks.load import Job, Latencies, pace, saturate
+from tests.benchmarks.measure import body
 from tests.benchmarks.upstream import BODY_BYTES, completion, events
 from tests.fake_upstream import FakeUpstream, answer
 from tests.openai_answers import error
@@ -23,7 +24,7 @@ def upstream():
 
 
 def job(upstream: FakeUpstream) -> Job:
-    return Job(f"{upstream.url}/v1/chat/completions", run.body(), "k")
+    return Job(f"{upstream.url}/v1/chat/completions", body(), "k")
 
 
 def test_closed_load_counts_every_answer_and_every_error(upstream):
@@ -31,7 +32,7 @@ def test_closed_load_counts_every_answer_and_every_error(upstream):
     loaded = saturate(job(upstream), connections=4, seconds=0.2, own=True)
     assert loaded.requests == len(upstream.requests) > 4
     assert loaded.errors == 3
-    assert {bytes(request.body) for request in upstream.requests} == {run.body()}
+    assert {bytes(request.body) for request in upstream.requests} == {body()}
     assert len(upstream.connections) == 4
 
 
@@ -70,7 +71,8 @@ def test_the_upstreams_answer_is_as_long_as_it_says():
 
 
 def test_a_report_goes_between_its_markers_and_nowhere_else():
-    document = f"before\n{run.BEGIN}\nold\n{run.END}\nafter\n"
-    assert run.updated(document, "new\n") == f"before\n{run.BEGIN}\nnew\n{run.END}\nafter\n"
+    begin, end = run.MARKERS
+    document = f"before\n{begin}\nold\n{end}\nafter\n"
+    assert run.updated(document, "new\n") == f"before\n{begin}\nnew\n{end}\nafter\n"
     with pytest.raises(AssertionError, match="no line"):
         run.updated("no markers", "new\n")

@@ -1,8 +1,8 @@
 """The benchmark's upstream: an OpenAI stand-in that costs as little as a Python process can.
 
-    python -m tests.benchmarks.upstream PORT
+    python -m tests.benchmarks.upstream PORT [GAP_MS]
 
-A POST whose body asks for a stream gets `chunks` events, `gap_ms` apart (query string; default 100 and 0), with the usage
+A POST whose body asks for a stream gets `chunks` events, `gap_ms` apart (query string; default 100 and GAP_MS or 0), with the usage
 chunk where `include_usage` is asked for, and `[DONE]`; any other request a chat completion of 600 bytes. Everything is
 rendered once. It expects a whole request in few reads and does not check it: it is no test of correctness.
 """
@@ -76,6 +76,9 @@ STREAM_HEAD = HEAD + b"Content-Type: text/event-stream; charset=utf-8\r\nTransfe
 class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
+    def __init__(self, gap_ms: float) -> None:
+        self._gap_ms = gap_ms
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self._buffer = b""
@@ -102,7 +105,7 @@ class Connection(asyncio.Protocol):
         target = request[: request.index(b"\r\n")].split(b" ")[1]
         query = parse_qs(target.partition(b"?")[2].decode())
         count = int(query.get("chunks", ["100"])[0])
-        gap_s = float(query.get("gap_ms", ["0"])[0]) / 1000
+        gap_s = float(query.get("gap_ms", [self._gap_ms])[0]) / 1000
         pieces = events(count, b"include_usage" in request)
         self.transport.write(STREAM_HEAD)
         if gap_s:
@@ -120,11 +123,12 @@ class Connection(asyncio.Protocol):
             self._timer = loop.call_at(due, self._next, pieces, at + 1, due, gap_s)
 
 
-async def main(port: int) -> None:
+async def main(port: int, gap_ms: float) -> None:
     """Serve until killed."""
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=4096)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(gap_ms), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))
