@@ -48,7 +48,7 @@ class ImportView(View):
 
 
 async def import_users(ask: Ask) -> ImportView:
-    """Create users from CSV with the columns name, email, external_id, group, plan and tag.NAME; only name is required."""
+    """Create users from CSV with the columns name, email, external_id (each line has one of these), group, plan, tag.NAME."""
     rows = _read(ask.body)
     faults: list[Fault] = []
     # A savepoint around all: it is undone for a dry run, and when one line is wrong.
@@ -77,6 +77,8 @@ async def import_users(ask: Ask) -> ImportView:
 
 async def _create(ask: Ask, row: dict[str, Any]) -> None:
     user = wire.validated(_USER, row)
+    if not (user.name or user.email or user.external_id):
+        raise bad_request("name", "name, email or external_id: one of them is required.")
     values = await columns(ask, dict(user))
     if ask.group_limit is not None:
         values["group_id"] = values.get("group_id") or ask.group_limit
@@ -94,8 +96,10 @@ def _read(text: bytes) -> list[tuple[int, dict[str, Any]]]:
     for name in head:
         if name not in COLUMNS and not name.startswith(_TAG):
             raise bad_request(name, f"Unknown column {name!r}.", "unknown_field")
-    if len(set(head)) < len(head) or "name" not in head:
-        raise bad_request("name", "The first line must name the columns, each once, with `name` among them.")
+    if len(set(head)) < len(head) or not set(head) & {"name", "email", "external_id"}:
+        raise bad_request(
+            "name", "The first line must name the columns, each once; name, email or external_id among them."
+        )
     rows: list[tuple[int, dict[str, Any]]] = []
     try:
         for row in reader:

@@ -18,9 +18,9 @@ Email = Field(default=None, max_length=320, pattern=_EMAIL, examples=["ana@schoo
 
 
 class UserInput(Input):
-    """A new user. Only the name is required."""
+    """A new user. Nothing is required: who has no name is shown by its id."""
 
-    name: Name = Field(examples=["Ana"])
+    name: Name | None = Field(default=None, examples=["Ana"])
     email: str | None = Email
     external_id: Reference | None = Field(default=None, description="The application's own id of the user.")
     group: Reference | None = Field(default=None, description="Id, external id or unique name of a group.")
@@ -42,7 +42,7 @@ class UserChange(Input):
     rules: Rules | None = None
     active: bool | None = None
 
-    @field_validator("name", "tags", "rules", "active")
+    @field_validator("tags", "rules", "active")
     @classmethod
     def _not_null(cls, value: Any) -> Any:
         if value is None:

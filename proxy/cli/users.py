@@ -25,7 +25,9 @@ Tag = Annotated[list[str] | None, typer.Option("--tag", help="NAME=VALUE; may be
 
 @users_app.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="What the user is called.")],
+    name: Annotated[
+        str | None, typer.Argument(help="What the user is called; nobody needs to be told.")
+    ] = None,
     email: Email = None,
     external_id: ExternalId = None,
     group: Group = None,
@@ -76,7 +78,7 @@ def show_user(user: User, server: Server = None, admin_key: AdminKey = None, as_
 @users_app.command("change")
 def change(
     user: User,
-    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    name: Annotated[str | None, typer.Option(help="A new name; '' removes it.")] = None,
     email: Email = None,
     external_id: ExternalId = None,
     group: Group = None,
@@ -119,7 +121,7 @@ def activate(user: User, server: Server = None, admin_key: AdminKey = None, as_j
 @users_app.command("import")
 def import_users(
     file: Annotated[
-        Path, typer.Argument(help="CSV with a first line: name,email,external_id,group,plan,tag.X")
+        Path, typer.Argument(help="CSV with a first line of name,email,external_id,group,plan,tag.X")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and create nothing.")] = False,
     server: Server = None,

@@ -36,7 +36,7 @@ _SQL = statements("people")
 async def create_user(
     connection: Connection,
     *,
-    name: str,
+    name: str | None = None,
     email: str | None = None,
     external_id: str | None = None,
     group_id: str | None = None,
@@ -45,7 +45,7 @@ async def create_user(
     settings: Mapping[str, Any] | None = None,
     active: bool = True,
 ) -> Row:
-    """A new user. Raises TakenError (email, external_id) or MissingError (group, plan)."""
+    """A new user, with no name or address if need be. Raises TakenError (email, external_id) or MissingError (group, plan)."""
     with conflicts.named():
         row: Row = await connection.fetchrow(
             _SQL["create_user"],

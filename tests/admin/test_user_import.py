@@ -39,7 +39,7 @@ async def test_one_wrong_line_and_nothing_is_created(api):
     await api.post("/admin/users", {"name": "taken", "email": "ana@school.example"})
 
     _, answer = await put(
-        api, "name,email,group\nAna,ana@SCHOOL.example,\nEva,nonsense,\n,x@y.example,\nIda,,5A\nUli,,\n"
+        api, "name,email,tag.a,group\nAna,ana@SCHOOL.example,,\nEva,nonsense,,\n,,x,\nIda,,,5A\nUli,,,\n"
     )
 
     assert answer["created"] == 0
@@ -55,7 +55,7 @@ async def test_one_wrong_line_and_nothing_is_created(api):
 async def test_what_is_no_list_of_users_is_refused(api):
     for text in (
         "",
-        "email\nx@y.example\n",
+        "group,tag.grade\n5A,9\n",
         "name,colour\nAna,red\n",
         'name\n"Ana',
         "name\nAna,more\n",
@@ -63,3 +63,10 @@ async def test_what_is_no_list_of_users_is_refused(api):
     ):
         assert (await put(api, text))[0] == 400, text
     assert (await api.ask("POST", "/admin/users/import", data=b"name\n\xff\n"))[0] == 400
+
+
+async def test_ids_alone_make_users(api):
+    _, answer = await put(api, "external_id\n42\n43\n")
+
+    assert answer["created"] == 2
+    assert (await api.get("/admin/users/43"))["name"] is None

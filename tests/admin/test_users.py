@@ -4,9 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import io
+from datetime import timedelta
+
+from tests.admin.conftest import NOW, record
 
 
-async def test_only_a_name_is_needed(api):
+async def test_nobody_needs_a_name(api):
+    nobody = await api.post("/admin/users", {})
+    known = await api.post("/admin/users", {"external_id": "42"})
+    named = await api.post("/admin/users", {"name": "Ana", "email": "a@b.example"})
+
+    unnamed = await api.ask("PATCH", f"/admin/users/{named['id']}", {"name": None, "email": None})
+
+    assert [nobody[name] for name in ("name", "email", "external_id")] == [None, None, None]
+    assert (await api.get("/admin/users/42"))["id"] == known["id"]
+    assert (unnamed[0], unnamed[1]["name"], unnamed[1]["email"]) == (200, None, None)
+    assert {user["id"] for user in (await api.get("/admin/users"))["data"]} == {
+        nobody["id"],
+        known["id"],
+        named["id"],
+    }
+    assert (await api.get(f"/admin/users?search={nobody['id']}"))["total"] == 1
+
+
+async def test_who_has_no_name_has_keys_and_usage_like_others(api, store):
+    nobody = await api.post("/admin/users", {})
+    key = await api.post(f"/admin/users/{nobody['id']}/keys", {})
+    await store(record(NOW - timedelta(minutes=5), user_id=nobody["id"], key_id=key["id"]))
+
+    me = await api.as_(key["key"]).get("/me")
+    (row,) = (await api.get("/admin/stats/users"))["data"]
+    (request,) = (await api.get("/admin/records"))["data"]
+
+    assert (me["user"]["id"], me["user"]["name"]) == (nobody["id"], None)
+    assert (row["key"], row["name"]) == (nobody["id"], None)
+    assert (request["user_id"], request["user_name"]) == (nobody["id"], None)
+    assert (await api.get(f"/admin/users/{nobody['id']}/usage"))["user"]["name"] is None
+
+
+async def test_a_name_is_enough(api):
     status, user = await api.ask("POST", "/admin/users", {"name": "Ana"})
 
     assert status == 201
@@ -55,7 +91,7 @@ async def test_what_is_wrong_is_named(api):
     await api.post("/admin/users", {"name": "a", "email": "a@b.example"})
     refused = api.refused
 
-    assert await refused("POST", "/admin/users", {}) == (400, "invalid_value", "name")
+    assert await refused("POST", "/admin/users", {"name": ""}) == (400, "invalid_value", "name")
     assert await refused("POST", "/admin/users", {"name": 5}) == (400, "invalid_value", "name")
     assert await refused("POST", "/admin/users", {"name": "b", "emial": "x"}) == (
         400,
@@ -111,10 +147,10 @@ async def test_a_change_keeps_what_it_does_not_name(api):
     assert status == 200
     assert (changed["name"], changed["email"], changed["tags"]) == ("Ana", None, {"x": "1"})
     assert changed["active"] is False
-    assert await api.refused("PATCH", f"/admin/users/{user['id']}", {"name": None}) == (
+    assert await api.refused("PATCH", f"/admin/users/{user['id']}", {"tags": None}) == (
         400,
         "invalid_value",
-        "name",
+        "tags",
     )
 
 

@@ -189,6 +189,18 @@ def test_users_are_imported_after_a_dry_run(run, tmp_path):
     assert run("users", "list", "--json")["total"] == 2
 
 
+def test_a_user_without_a_name_is_shown_by_its_id(run, database_url):
+    nobody = run("users", "create", "--external-id", "42", "--json")
+    line = record(datetime.now(UTC), user_id=nobody["id"])
+    store(database_url, line)
+
+    assert nobody["name"] is None
+    assert nobody["id"] in run("users", "list")
+    assert nobody["id"] in run("usage", "--group-by", "user")
+    assert run("users", "change", "42", "--name", "Ana", "--json")["name"] == "Ana"
+    assert run("users", "change", "42", "--name", "", "--json")["name"] is None
+
+
 def usage_of(database_url):
     now = datetime.now(UTC)
     made = [

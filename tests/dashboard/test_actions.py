@@ -30,6 +30,18 @@ def new_user(dashboard: Dashboard, name: str) -> dict:
     return dashboard.proxy.admin("POST", "/admin/users", {"name": name})
 
 
+def test_a_user_without_a_name_is_shown_by_its_id(dashboard):
+    page = dashboard.visit("/users")
+    dashboard.press("New user")
+    field(dashboard, "External id").fill("nameless-1")
+
+    confirm(dashboard, "Create user")
+
+    made = dashboard.api("/admin/users/nameless-1")
+    dashboard.says(f"{made['id']} was created.")
+    expect(page.get_by_role("heading", level=1)).to_have_text(made["id"])
+
+
 def test_a_user_is_created_and_changed(dashboard):
     page = dashboard.visit("/users")
     dashboard.press("New user")

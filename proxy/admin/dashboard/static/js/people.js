@@ -20,7 +20,7 @@ export async function editUser(user, done) {
   form(
     user ? "Change user" : "New user",
     [
-      { name: "name", label: "Name", required: true, value: user?.name },
+      { name: "name", label: "Name", value: user?.name, hint: "Without one the user is shown by its id." },
       { name: "email", label: "E-mail", kind: "email", value: user?.email },
       { name: "group", label: "Group", kind: "select", options: groups, value: user?.group ?? "" },
       {
@@ -63,7 +63,7 @@ export async function editUser(user, done) {
         const body = { ...values, tags: tagsOf(tags) };
         return user ? api.patch(at("users", user.id), body) : api.post("/admin/users", body);
       },
-      done: (made) => said(user ? "Saved." : `${made.name} was created.`, done, made),
+      done: (made) => said(user ? "Saved." : `${made.name ?? made.id} was created.`, done, made),
     },
   );
 }

@@ -26,7 +26,7 @@ export async function myUsage({ query, signal }) {
     title: "My usage",
     node: [
       head("My usage", {
-        about: [me.user.name, me.user.group_name].filter(Boolean).join(" · "),
+        about: [me.user.name ?? me.user.id, me.user.group_name].filter(Boolean).join(" · "),
         tools: [currencyPicker(sums), rangePicker(query)],
       }),
       h(

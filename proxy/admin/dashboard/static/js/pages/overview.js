@@ -276,7 +276,7 @@ function quotaCard(top, signal) {
       users.map(async (row) => {
         const { data } = await api.get(`/admin/users/${encodeURIComponent(row.key)}/quotas`, {}, signal);
         for (const quota of data)
-          found.set(`${quota.id} ${quota.scope_id}`, { ...quota, of: quota.scope === "user" ? row.name : null });
+          found.set(`${quota.id} ${quota.scope_id}`, { ...quota, of: quota.scope === "user" ? (row.name ?? row.key) : null });
       }),
     );
     const groups = [...found.values()].some((quota) => quota.scope === "group")
