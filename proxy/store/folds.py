@@ -69,7 +69,7 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 continue
             await _fold_hours(connection, row["hours"])
             if row["whole"]:
-                await _fold(connection, "day", row["day"], row["day"] + DAY, "fold_hours")
+                await _fold(connection, "day", row["day"], row["day"] + DAY)
                 await connection.execute(_SQL["unmark_hours"], row["day"], row["day"] + DAY)
                 made += 1
     grains: tuple[Grain, ...] = ("third", "month")
@@ -81,7 +81,7 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 # What it is made of may have changed since.
                 still = await connection.fetch(_SQL["foldable_blocks"], grain)
                 if row["start"] in {each["start"] for each in still}:
-                    await _fold(connection, grain, row["start"], row["end"], "fold_up")
+                    await _fold(connection, grain, row["start"], row["end"])
     return made
 
 
@@ -106,18 +106,24 @@ async def _fold_hours(connection: Connection, hours: Sequence[datetime]) -> None
         await connection.execute(_SQL["clear"], "hour", start, end)
         for cut in CUTS:
             if cut.hours:
-                await _insert(connection, cut, "hour", start, end, "fold_hours")
+                await connection.execute(_SQL[_named("fold_hours", cut)], *_of(cut), "hour", start, end)
         for cut in (WHO, FULL):
-            await connection.execute(_SQL["span"], cut.name, sorted(cut.dimensions), start, end)
+            await connection.execute(_SQL["span"], *_of(cut), start, end)
     await connection.execute(_SQL["mark"], "hour", list(hours))
 
 
-async def _fold(connection: Connection, grain: Grain, start: datetime, end: datetime, how: str) -> None:
-    """Fold one block."""
+async def _fold(connection: Connection, grain: Grain, start: datetime, end: datetime) -> None:
+    """Fold one block: first the fullest cut, of which the others are made."""
     for clear in ("clear", "clear_latency", "clear_outcomes"):
         await connection.execute(_SQL[clear], grain, start, end)
+    if grain == "day":
+        await connection.execute(_SQL["fold_hours"], *_of(FULL), grain, start, end)
+    else:
+        finer = GRAINS[GRAINS.index(grain) + 1]
+        await connection.execute(_SQL["fold_up"], *_of(FULL), grain, start, end, finer)
     for cut in CUTS:
-        await _insert(connection, cut, grain, start, end, how)
+        if cut is not FULL:
+            await connection.execute(_SQL[_named("fold_up", cut)], *_of(cut), grain, start, end, grain)
     for name in LATENCY_CUTS:
         await connection.execute(_SQL["fold_latency"], name, grain, start, end)
     for name in OUTCOME_CUTS:
@@ -125,8 +131,9 @@ async def _fold(connection: Connection, grain: Grain, start: datetime, end: date
     await connection.execute(_SQL["mark"], grain, [start])
 
 
-async def _insert(
-    connection: Connection, cut: Cut, grain: Grain, start: datetime, end: datetime, how: str
-) -> None:
-    statement = _SQL[f"{how}_counted" if cut.counted else how]
-    await connection.execute(statement, cut.name, sorted(cut.dimensions), grain, start, end)
+def _named(statement: str, cut: Cut) -> str:
+    return f"{statement}_counted" if cut.counted else statement
+
+
+def _of(cut: Cut) -> tuple[str, list[str]]:
+    return cut.name, sorted(cut.dimensions)

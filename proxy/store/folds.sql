@@ -92,7 +92,7 @@ group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 -- name: _from_folds
 from usage_folds r
-where r.cut = 'full' and r.grain = case $3::text when 'month' then 'third' else 'day' end
+where r.cut = 'full' and r.grain = $6::text
   and r.at >= $4::timestamptz and r.at < $5::timestamptz
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
@@ -115,7 +115,7 @@ select
 -- include: _from_hours
 
 -- name: fold_up
--- A third of a month from its days, or a month from its thirds.
+-- The same from the fullest cut of a grain, $6: of a smaller one, or of the same block.
 -- include: _into
 select
     $1::text, $3::text, $4::timestamptz,

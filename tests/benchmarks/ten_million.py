@@ -367,15 +367,22 @@ async def run(url: str, count: int, ingested: int, *, thin: bool) -> list[str]:
     folded_s = time.perf_counter() - began
     print(f"folded {folded_s:.0f} s", file=sys.stderr, flush=True)
     await pool.execute("vacuum analyze", timeout=MONTH_TIMEOUT_S)
+    kind = "spread as thin as can be" if thin else "of which each uses one to three models"
+    took = f"{filled_s:,.0f} s to make them in SQL, {folded_s:,.0f} s to fold {days} days"
+    lines = await measured(pool, f"{kind}, over {DAYS} days ({took})", ingested)
+    await pool.close()
+    return lines
+
+
+async def measured(pool: asyncpg.Pool, what: str, ingested: int) -> list[str]:
+    """The report's lines about a database that is full. `what` says of what."""
     rate = await ingest(pool, ingested)
     total = await pool.fetchval("select count(*) from usage_records", timeout=MONTH_TIMEOUT_S)
     sizes = await pool.fetchrow(SIZES, timeout=MONTH_TIMEOUT_S)
     version = await pool.fetchval("show server_version")
-    kind = "spread as thin as can be" if thin else "of which each uses one to three models"
     head = (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Linux {platform.release()}, PostgreSQL {version} with its"
-        f" default settings; load average: {os.getloadavg()[2]:.1f}. {total:,} records of {USERS:,} users, {kind}, over {DAYS} days"
-        f" ({filled_s:.0f} s to make them in SQL, {folded_s:.0f} s to fold {days} days)."
+        f" default settings; load average: {os.getloadavg()[2]:.1f}. {total:,} records of {USERS:,} users, {what}."
     )
     lines = [
         head,
@@ -397,7 +404,6 @@ async def run(url: str, count: int, ingested: int, *, thin: bool) -> list[str]:
     lines.append(
         f"| retention: dropping a month of {oldest.rows_estimate:,} records | {dropped_ms:,.0f} ms |"
     )
-    await pool.close()
     return [*lines, *answered]
 
 
