@@ -170,7 +170,7 @@ class Handler:
 
     def _pass(self, front: Front, request: Request, caller: Caller, body: bytes | None) -> None:
         """Read the call, admit it, forward it. `body` is None when there is none, or when it is streamed on."""
-        self._pressure.enter()
+        self._pressure.enter(self.now())
         call = attribute(
             read_call(
                 method=request.method.decode("latin-1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.refusal import Refusal
-from proxy.gateway.pressure import BEATS, BEGUN_MIN, Pressure
+from proxy.gateway.pressure import BEAT_S, BEGUN_MIN, Pressure
 from tests.benchmarks import targets
 from tests.benchmarks.load import Job, pace, saturate
 from tests.proxy_process import ProxyProcess, wait_until
@@ -20,74 +20,96 @@ ROUNDS_MAX = 60
 ASKED = b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}'
 
 
-def beaten(*beats: tuple[float, int]) -> Pressure:
-    """After beats that were so late, with so many requests each."""
-    pressure = Pressure(LIMIT_S, lambda: 0.0)
-    for late_s, begun in beats:
-        pressure.begun = begun
-        pressure.beat(late_s)
-    return pressure
+class Times:
+    """A clock and the time that was spent working."""
+
+    def __init__(self) -> None:
+        self.now = self.worked = 100.0
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+        self.worked += seconds
 
 
-def test_it_is_high_after_some_late_beats_in_a_row_that_were_full_of_requests():
-    late = (LIMIT_S, BEGUN_MIN)
-    assert not beaten(*[late] * (BEATS - 1)).high
-    assert beaten(*[late] * BEATS).high
-    assert not beaten(*[late] * (BEATS - 1), (LIMIT_S - 0.01, BEGUN_MIN), late).high
+def begun(pressure: Pressure, times: Times, count: int, each_s: float) -> int:
+    """How many of `count` requests were refused, each of which takes so long."""
+    refused = 0
+    for _ in range(count):
+        try:
+            pressure.enter(times.now)
+        except Refusal as refusal:
+            assert (refusal.status, refusal.code, refusal.reason) == (503, "overloaded", "pressure")
+            assert refusal.headers == (("retry-after", "1"),)
+            refused += 1
+        times.work(each_s)
+    return refused
 
 
-def test_it_is_low_again_after_one_beat_in_time():
-    assert not beaten(*[(1.0, 1000)] * 10, (0.0, 1000)).high
+@pytest.fixture
+def times() -> Times:
+    return Times()
 
 
-def test_a_machine_that_stood_still_is_no_pressure():
-    assert not beaten(*[(10.0, BEGUN_MIN - 1)] * 10).high
+@pytest.fixture
+def pressure(times: Times) -> Pressure:
+    made = Pressure(LIMIT_S, lambda: times.now, lambda: times.worked)
+    made.beat()
+    return made
 
 
-def test_a_request_is_refused_only_while_it_is_high():
-    pressure = beaten(*[(1.0, 1000)] * BEATS)
-    with pytest.raises(Refusal) as refused:
-        pressure.enter()
-    assert (refused.value.status, refused.value.code, refused.value.reason) == (503, "overloaded", "pressure")
-    assert refused.value.headers == (("retry-after", "1"),)
-    pressure.beat(0.0)
-    pressure.enter()
-    assert pressure.begun == 1
+def test_requests_are_refused_while_the_loop_does_not_come_round(pressure: Pressure, times: Times):
+    in_time = 1 + int((LIMIT_S + BEAT_S) / 0.001)
+    assert begun(pressure, times, in_time - 2, 0.001) == 0
+    assert begun(pressure, times, 100, 0.001) >= 97
+    pressure.beat()
+    assert begun(pressure, times, 100, 0.001) == 0
 
 
-def test_the_beat_of_a_loop_that_is_held_up_is_late():
-    found = []
+def test_a_machine_that_stood_still_refuses_nothing(pressure: Pressure, times: Times):
+    times.now += 10
+    assert begun(pressure, times, 200, 0.0) == 0
 
-    class Watched(Pressure):
-        def beat(self, late_s: float) -> None:
-            found.append(late_s)
-            super().beat(late_s)
 
-    async def run() -> None:
+def test_one_thing_that_takes_long_refuses_nothing(pressure: Pressure, times: Times):
+    times.work(10)
+    assert begun(pressure, times, BEGUN_MIN, 0.01) == 0
+
+
+def test_it_watches_the_loop_until_it_is_stopped():
+    async def run() -> tuple[int, int, int]:
         loop = asyncio.get_running_loop()
-        pressure = Watched(LIMIT_S, loop.time)
+        pressure = Pressure(0.01, loop.time, loop.time)
         pressure.start(loop)
-        time.sleep(0.3)
-        await asyncio.sleep(0.1)
+        idle = floods(pressure, loop)
+        time.sleep(0.1)
+        held_up = floods(pressure, loop)
         pressure.stop()
+        return idle, held_up, floods(pressure, loop)
 
-    asyncio.run(run())
-    assert found[0] >= 0.25
+    def floods(pressure: Pressure, loop: asyncio.AbstractEventLoop) -> int:
+        refused = 0
+        for _ in range(BEGUN_MIN * 2):
+            try:
+                pressure.enter(loop.time())
+            except Refusal:
+                refused += 1
+        return refused
+
+    idle, held_up, stopped = asyncio.run(run())
+    assert (idle == 0, held_up > 0, stopped) == (True, True, 0)
 
 
-def test_without_a_limit_nothing_beats():
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        pressure = Pressure(0.0, loop.time)
-        pressure.start(loop)
-        await asyncio.sleep(0.05)
-        assert pressure._timer is None
+def test_without_a_limit_nothing_is_refused(times: Times):
+    async def run() -> int:
+        pressure = Pressure(0.0, lambda: times.now, lambda: times.worked)
+        pressure.start(asyncio.get_running_loop())
+        return begun(pressure, times, 1000, 1.0)
 
-    asyncio.run(run())
+    assert asyncio.run(run()) == 0
 
 
 def test_a_flood_is_refused_at_once_and_leaves_no_trace(database_url: str, tmp_path: Path) -> None:
-    """Any lateness counts here, so that no machine is too fast for it; what counts is how much comes in a beat."""
+    """Any lateness counts here, so that no machine is too fast for it."""
     with (
         targets.upstream() as upstream,
         ProxyProcess.running(

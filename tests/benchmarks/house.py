@@ -1,0 +1,153 @@
+"""What `under_load.py` measures: proxies with any settings, on one Postgres and one upstream, each started for its section."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+
+from tests.benchmarks.cpu import cpu_s, resident_mib
+from tests.benchmarks.load import Job
+from tests.conftest import database_of
+from tests.proxy_process import ProxyProcess, free_port, wait_until
+
+QUOTAS = [
+    {"unit": "tokens", "window": "month", "limit": "1000000000000"},
+    {"unit": "cost", "window": "month", "limit": "1000000"},
+]
+ROOT = Path(__file__).parents[2]
+SETTLE_S = 1.0
+WATCH_S = 0.05
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Where everything is."""
+
+    directory: Path
+    postgres_url: str
+    upstream_url: str
+
+    @contextlib.contextmanager
+    def proxy(self, *, upstream_url: str | None = None, **settings: object) -> Iterator[Running]:
+        """A proxy with a database of its own and one user with two monthly quotas."""
+        name = f"under_load_{next(_numbers)}"
+        asyncio.run(_execute(self.postgres_url, f"create database {name}"))
+        url = database_of(self.postgres_url, name)
+        with ProxyProcess.running(
+            upstream_url=upstream_url or self.upstream_url,
+            database_url=url,
+            directory=self.directory / name,
+            **settings,
+        ) as process:
+            yield Running(process, process.person("bench", quotas=QUOTAS).key, url)
+
+    @contextlib.contextmanager
+    def again(self, database_url: str) -> Iterator[ProxyProcess]:
+        """A further start on a database that is there."""
+        name = f"under_load_{next(_numbers)}"
+        with ProxyProcess.running(
+            upstream_url=self.upstream_url, database_url=database_url, directory=self.directory / name
+        ) as process:
+            yield process
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One of them."""
+
+    process: ProxyProcess
+    key: str
+    database_url: str
+
+    def job(self, path: str, body: bytes) -> Job:
+        """That it can be loaded with."""
+        return Job(self.process.url + path, body, self.key)
+
+    @property
+    def pid(self) -> int:
+        """The root of its processes."""
+        return self.process.process.pid
+
+    def cpu_s(self) -> float:
+        """CPU of all its processes so far, once all records are stored."""
+        last = -1
+        while (
+            stored := asyncio.run(_fetch(self.database_url, "select count(*) from usage_records"))
+        ) != last:
+            last = stored
+            time.sleep(SETTLE_S)
+        return cpu_s(self.pid)
+
+    def resident_mib(self) -> float:
+        """Memory of all its processes."""
+        return resident_mib(self.pid)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[list[float]]:
+        """Memory every 50 ms, in MiB, for as long as the block runs."""
+        sizes, ended = [self.resident_mib()], threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(WATCH_S):
+                sizes.append(self.resident_mib())
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield sizes
+        finally:
+            ended.set()
+            thread.join()
+
+
+@contextlib.contextmanager
+def stage(*files: Path) -> Iterator[str]:
+    """The upstream, over TLS with a certificate and a key; its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.benchmarks.stage", str(port), *map(str, files)]
+    process = subprocess.Popen(command, cwd=ROOT)
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(listens, "the upstream")
+        yield f"{'https://localhost' if files else 'http://127.0.0.1'}:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def _execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _fetch(url: str, statement: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(statement))
+    finally:
+        await connection.close()
+
+
+def execute(url: str, *statements: str) -> None:
+    """One after the other."""
+    asyncio.run(_execute(url, *statements))
