@@ -59,7 +59,6 @@ PEERS = (
         peers_launch.tensorzero,
         "translates request and answer; without its databases no keys, limits or records. More than ours: other providers, "
         "retries, fallbacks, prompt templates. Runs as a library inside Python, as its wheel has it",
-        streams=50,
     ),
     Peer(
         "portkey",
@@ -80,7 +79,7 @@ PEERS = (
         "More than ours: other providers, routing, retries, callbacks",
         connections=8,
         streams=8,
-        rate=20.0,
+        rate=10.0,
     ),
     Peer(
         "litellm-db",
@@ -91,7 +90,7 @@ PEERS = (
         "callbacks",
         connections=8,
         streams=8,
-        rate=20.0,
+        rate=10.0,
         home="litellm",
         prepare=peers_launch.prisma,
         database=True,
@@ -106,7 +105,7 @@ PEERS = (
         "ours: other providers",
         connections=1,
         streams=1,
-        rate=20.0,
+        rate=5.0,
         database=True,
     ),
 )

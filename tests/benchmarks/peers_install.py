@@ -19,6 +19,7 @@ from pathlib import Path
 INSTALL_S = 300.0
 REASON_MAX = 200
 _MARK = "installed.json"
+_ERROR = re.compile(r"(npm )?error\b|[\w.]+(Error|Exception): ", re.IGNORECASE)
 _CLEANED = (
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
     (re.compile(r"https?://\S+"), "…"),
@@ -116,7 +117,7 @@ def run(command: list[str], home: Path, environment: Mapping[str, str] | None = 
 def reason(said: str) -> str:
     """The line that tells most of what a program said: its last error, else its last line; without what only this machine has."""
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
-    errors = [line for line in lines if re.match(r"(npm )?error\b", line, re.IGNORECASE)]
+    errors = [line for line in lines if _ERROR.match(line)]
     line = errors[-1] if errors else lines[-1]
     for pattern, instead in _CLEANED:
         line = pattern.sub(instead, line)

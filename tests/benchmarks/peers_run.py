@@ -31,7 +31,6 @@ from tests.benchmarks.peers_launch import ASK_S, Launch, Setting
 from tests.benchmarks.peers_report import Row, Skipped
 from tests.benchmarks.targets import Target
 from tests.benchmarks.upstream import completion
-from tests.conftest import database_of
 from tests.proxy_process import free_port
 
 HOME = Path(__file__).parents[2] / ".bench"
@@ -116,7 +115,7 @@ async def _database(own: Target, name: str) -> str:
     connection = await asyncpg.connect(own.database_url)
     await connection.execute(f'create database "{name}"')
     await connection.close()
-    return database_of(own.database_url, name)
+    return urlsplit(own.database_url)._replace(path=f"/{name}").geturl()
 
 
 # Is what it answers what the upstream said?

@@ -147,6 +147,7 @@ def test_an_unknown_peer_is_refused_with_those_there_are():
         ("npm error code E404\nnpm error 404 x@9 is not there\n\nsee the log", "npm error 404 x@9 is not there"),
         ("Error: request to https://a.example/b?c failed: ENOTFOUND a.example\n", "Error: request to … failed: ENOTFOUND a.example"),
         ("\x1b[31mFileNotFoundError: '/home/me/.bench/x/y.json'\x1b[0m", "FileNotFoundError: 'y.json'"),
+        ("Traceback ...\ndb.exc.ProgrammingError: no table\n\n[SQL: x]\n(see the manual)", "db.exc.ProgrammingError: no table"),
         ("", "it said nothing"),
         ("x" * 1000, "x" * 200),
     ],
