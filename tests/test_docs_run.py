@@ -204,7 +204,9 @@ class Reader:
             while True:
                 result = self.known("bash", "-c", PRELUDE + self.meant(command))
                 if exits and result.returncode == 0 and time.monotonic() < end:
-                    time.sleep(0.2)  # the limit that is to refuse it reaches every worker a moment after it was set
+                    time.sleep(
+                        0.2
+                    )  # the limit that is to refuse it reaches every worker a moment after it was set
                     continue
                 told = f"line {block.line}: {command}\nexit code {result.returncode}\n{result.stdout}"
                 assert result.returncode == exits, told
