@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tests import wire
 from tests.fake_upstream import FakeUpstream, answer
 from tests.gateway.between import Between
-from tests.proxy_process import ProxyProcess
+from tests.proxy_process import ProxyProcess, wait_until
 from tests.signals import Signal
 
 BODY = b'{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"%b"}]}' % (b"x" * 400)
@@ -23,6 +24,11 @@ USAGE = (
     + b'],"usage":{"prompt_tokens":107,"completion_tokens":400,"total_tokens":507}}\n\n'
     + b"data: [DONE]\n\n"
 )
+
+
+def unconnected(proxy: ProxyProcess) -> bool:
+    """Whether no client is connected, as the proxy says."""
+    return "\nopenai_proxy_client_connections 0" in proxy.request("GET", "/metrics").body
 
 
 @pytest.mark.parametrize("setting", ["cancel", "drain"])
@@ -50,6 +56,10 @@ async def test_a_hung_up_call_is_never_free(database_url: str, tmp_path: Path, s
         request = await upstream.arrival()
         if setting == "cancel":
             await request.connection.lost
+        else:  # nothing else tells that the proxy has seen it
+            await asyncio.to_thread(
+                wait_until, lambda: unconnected(proxy), "the end of the client's connection"
+            )
         gone.set()
         (record,) = await proxy.records(1)
     delivered = seen.count(b"0123456789abcdef") * 16
