@@ -12,7 +12,7 @@ RECORDS ?= 10000000
 PEERS ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench bench-guard years chaos soak wheel clean
+.PHONY: help run test lint format bench bench-load bench-guard years chaos soak wheel clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: $(VENV)/.installed-dev ## Format the code
 bench: $(VENV)/.installed-dev ## Measure CPU per request and chunk, latency and memory, beside other gateways (PEERS=none: without)
 	$(BIN)/python -m tests.benchmarks.run --peers $(PEERS)
 
+bench-load: $(VENV)/.installed-dev ## Measure streams, latency, large bodies, scale, keys, TLS and overload
+	$(BIN)/python -m tests.benchmarks.under_load
+
 bench-guard: $(VENV)/.installed-dev ## Hold the instructions per request and chunk against their budget
 	$(BIN)/python -m tests.benchmarks.guard
 
@@ -45,7 +48,8 @@ years: $(VENV)/.installed-dev ## Measure ten million records: ingest, size, ever
 chaos: $(VENV)/.installed-dev ## Kill and cut at random, longer than make test does
 	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(BIN)/python -m pytest -m chaos
 
-soak: $(VENV)/.installed-dev ## Run for a long time and watch memory
+soak: $(VENV)/.installed-dev ## Twenty rounds against quotas, then an hour of mixed traffic with an eye on memory
+	OVERSPEND_ROUNDS=20 OVERSPEND_WORKERS=4 $(BIN)/python -m pytest tests/e2e/test_overspend.py
 	$(BIN)/python -m pytest -m soak -s
 
 wheel: $(VENV)/.installed-dev ## Build the wheel into dist/
