@@ -15,7 +15,7 @@ LEFT, RIGHT = 250, 90
 """Room for names, and for a value behind the longest bar."""
 ROW, BAR = 26, 16
 PANEL_HEAD, PANEL_FOOT = 34, 34
-HEAD, FOOT = 64, 12
+HEAD, NOTE, FOOT = 48, 18, 12
 STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
 .ground { fill: #ffffff; stroke: #d1d9e0; }
@@ -54,13 +54,13 @@ class Panel:
     bars: tuple[Bar, ...]
 
 
-def drawn(title: str, note: str, panels: Sequence[Panel]) -> str:
-    """The chart. Values are above zero."""
+def drawn(title: str, notes: Sequence[str], panels: Sequence[Panel]) -> str:
+    """The chart, `notes` being lines below its title. Values are above zero."""
     values = [bar.value for panel in panels for bar in panel.bars]
     low = math.floor(math.log10(min(values)))
     high = max(low + 1, math.ceil(math.log10(max(values))))
     parts: list[str] = []
-    top = HEAD
+    top = HEAD + NOTE * len(notes)
     for panel in panels:
         parts += _panel(panel, top, low, high)
         top += PANEL_HEAD + ROW * len(panel.bars) + PANEL_FOOT
@@ -72,7 +72,10 @@ def drawn(title: str, note: str, panels: Sequence[Panel]) -> str:
             f"<style>{STYLE}</style>",
             f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>',
             f'<text class="title" x="20" y="32">{escape(title)}</text>',
-            f'<text class="note" x="20" y="52">{escape(note)}</text>',
+            *(
+                f'<text class="note" x="20" y="{HEAD + 4 + NOTE * number}">{escape(note)}</text>'
+                for number, note in enumerate(notes)
+            ),
             *parts,
             "</svg>\n",
         )

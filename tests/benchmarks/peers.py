@@ -18,7 +18,7 @@ from tests.benchmarks.peers_launch import Launch, Setting
 @dataclass(frozen=True, slots=True)
 class Peer:
     """One of them. `does` is what its row says of its work beside ours; `connections`, `streams` and `rate` are what it can take,
-    where that is less than the others' load. `beside`: it idles cheaply enough to be measured in turns with nginx and ours.
+    where that is less than the others' load; `warm_up_s` what its compiler needs until requests cost what they will cost. `beside`: it idles cheaply enough to be measured in turns with nginx and ours.
     """
 
     key: str
@@ -29,6 +29,7 @@ class Peer:
     connections: int | None = None
     streams: int | None = None
     rate: float | None = None
+    warm_up_s: float = 2.0
     home: str | None = None
     prepare: Callable[[Path], None] | None = None
     database: bool = False
@@ -69,6 +70,7 @@ PEERS = (
         "providers, retries, fallbacks, guardrails",
         streams=20,
         rate=100.0,
+        warm_up_s=12.0,
     ),
     Peer(
         "litellm",

@@ -37,7 +37,6 @@ HOME = Path(__file__).parents[2] / ".bench"
 START_S = 120.0
 STOP_S = 10.0
 POLL_S = 0.25
-WARM_UP_S = 2.0
 CONTENT = json.loads(completion().partition(b"\r\n\r\n")[2])["choices"][0]["message"]["content"]
 TOKENS = [f" tok{number}" for number in range(CHUNKS)]
 
@@ -181,7 +180,7 @@ def measured(peer: Peer, target: Target, behind: Target, effort: Effort) -> Row:
         rate=peer.rate or effort.rate,
         own_load=effort.own_load or peer.streams is not None,
     )
-    saturate(job(target), connections=own.connections, seconds=WARM_UP_S, own=own.own_load)
+    saturate(job(target), connections=own.connections, seconds=peer.warm_up_s, own=own.own_load)
     request, chunk = (_median(target, load, own) for load in (REQUEST, STREAM))
     say(f"{peer.name}, latency")
     direct, through = (

@@ -219,6 +219,15 @@ def beside(
     return running, missing
 
 
+def notes(before: str) -> tuple[str, ...]:
+    """What stands below the chart's title."""
+    where, _, _ = before.partition(", Python")
+    return (
+        "Logarithmic scale. nginx, Envoy and aiohttp only forward; openai-proxy checks, meters, prices and records each call.",
+        where + (". The machine was busy: all is too high." if "too high" in before else ""),
+    )
+
+
 def write(paths: Sequence[Path], sections: dict[tuple[str, str], str]) -> None:
     """Put each section into those files that have its markers."""
     for path in paths:
@@ -259,7 +268,7 @@ def run(options: argparse.Namespace) -> None:
     print(sections[PEERS_MARKERS])
     write(options.update, sections)
     if options.update:
-        CHART.write_text(drawn("What a call costs", before.partition(", Python")[0], panels(rows)))
+        CHART.write_text(drawn("CPU that a call costs", notes(before), panels(rows)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -306,13 +306,13 @@ def widths(svg: str) -> list[float]:
 
 def test_the_charts_bars_are_logarithmic_and_share_one_scale():
     two = Panel("a, µs", (Bar("x", 10.0), Bar("y", 100.0, own=True)))
-    svg = drawn("Cost", "here", [two, Panel("b, µs", (Bar("z", 10_000.0),))])
+    svg = drawn("Cost", ["here", "now"], [two, Panel("b, µs", (Bar("z", 10_000.0),))])
     least, decade, most = widths(svg)
     assert least == 1.0
     assert most == pytest.approx(3 * decade, abs=0.2)
     root = ET.fromstring(svg)
     texts = [each.text for each in root.iter(f"{SVG}text")]
-    assert texts[:2] == ["Cost", "here"]
+    assert texts[:3] == ["Cost", "here", "now"]
     assert [each for each in texts if each in {"x", "y", "z"}] == ["x", "y", "z"]
     assert texts.count("10,000") == 3, "a tick in each panel, and the value"
     assert float(root.get("width", "")) >= max(float(each.get("x", "0")) for each in root.iter(f"{SVG}text"))
@@ -329,7 +329,7 @@ def test_the_chart_shows_each_measured_row_once_per_panel_and_marks_ours():
 
 
 def test_names_in_the_chart_are_escaped():
-    root = ET.fromstring(drawn("<b>", "&", [Panel("p", (Bar("<i>", 1.0),))]))
+    root = ET.fromstring(drawn("<b>", ["&"], [Panel("p", (Bar("<i>", 1.0),))]))
     assert [each.text for each in root.iter(f"{SVG}text")][:2] == ["<b>", "&"]
     assert "<i>" in {each.text for each in root.iter(f"{SVG}text")}
 
