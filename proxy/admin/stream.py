@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 
@@ -56,14 +57,16 @@ async def send(
     async with aclosing(chunks):
         first = await anext(chunks, b"")
         response = web.StreamResponse(headers={**ask.headers, **headers, "cache-control": "no-store"})
-        if headers.get("content-type", "").startswith(_COMPRESSED):
-            response.enable_compression()
+        packed = _Gzip() if _compresses(ask, headers) else None
+        if packed is not None:
+            response.headers.update({"content-encoding": "gzip", "vary": "accept-encoding"})
         await response.prepare(ask.request)
         try:
-            await _write(response, first)
+            await _write(response, packed.first(first) if packed is not None else first)
             async for chunk in chunks:
-                await _write(response, chunk)
-            await response.write_eof()
+                if data := packed.more(chunk) if packed is not None else chunk:
+                    await _write(response, data)
+            await response.write_eof(packed.end() if packed is not None else b"")
         except ConnectionError:
             log.debug("the reader of a stream is gone", extra={"path": ask.request.path})
         except TimeoutError:
@@ -78,6 +81,28 @@ async def send(
 def _cut(ask: Ask) -> None:
     if ask.request.transport is not None:
         ask.request.transport.abort()
+
+
+class _Gzip:
+    """Compressed as it goes. The beginning is sent at once: its rows must not wait in here until more have come."""
+
+    def __init__(self) -> None:
+        self._packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+
+    def first(self, chunk: bytes) -> bytes:
+        return self._packer.compress(chunk) + self._packer.flush(zlib.Z_SYNC_FLUSH)
+
+    def more(self, chunk: bytes) -> bytes:
+        return self._packer.compress(chunk)
+
+    def end(self) -> bytes:
+        return self._packer.flush()
+
+
+def _compresses(ask: Ask, headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").startswith(_COMPRESSED) and "gzip" in ask.request.headers.get(
+        "accept-encoding", ""
+    )
 
 
 async def _write(response: web.StreamResponse, chunk: bytes) -> None:
