@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -101,20 +102,16 @@ def ranked(found: Sequence[Row | Skipped]) -> list[Row]:
 
 def summary(found: Sequence[Row | Skipped]) -> str:
     """Two lines: CPU per request and per streamed chunk."""
-    rows = ranked(found)
-    chunks = sorted(rows, key=lambda row: row.chunk_us)
-    return "\n".join(
-        (
-            "CPU per request, µs: " + ", ".join(f"{_name(row)} {us(row.request_us)}" for row in rows) + ".\\",
-            "CPU per streamed chunk, µs: "
-            + ", ".join(f"{_name(row)} {us(row.chunk_us)}" for row in chunks)
-            + ".",
-        )
-    )
+    requests = ranked(found)
+    chunks = sorted(requests, key=lambda row: row.chunk_us)
+    first = "; ".join(f"{_short(row)} {us(row.request_us)}" for row in requests)
+    second = "; ".join(f"{_short(row)} {us(row.chunk_us)}" for row in chunks)
+    return f"CPU per request, µs: {first}.\\\nCPU per streamed chunk, µs: {second}."
 
 
-def _name(row: Row) -> str:
-    return f"**{row.name}**" if row.name == OWN else row.name
+def _short(row: Row) -> str:
+    """Its name without the version, which the table has."""
+    return f"**{row.name}**" if row.name == OWN else re.sub(r" \d[\d.]*", "", row.name)
 
 
 def panels(found: Sequence[Row | Skipped]) -> tuple[Panel, Panel]:

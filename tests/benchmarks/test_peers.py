@@ -20,7 +20,7 @@ from tests.benchmarks.peers import PEERS, Peer, chosen
 from tests.benchmarks.peers_install import Node, UnavailableError, Venv, installed, reason, run
 from tests.benchmarks.peers_launch import Launch, Setting
 from tests.benchmarks.peers_report import Row, Skipped, panels, summary, table
-from tests.benchmarks.run import PEERS_MARKERS, write
+from tests.benchmarks.run import PEERS_MARKERS, notes, write
 from tests.benchmarks.targets import Target
 from tests.benchmarks.upstream import completion, events
 from tests.processes import process_tree
@@ -284,8 +284,8 @@ def test_without_nginx_there_are_no_ratios():
 
 def test_the_summary_has_one_line_for_requests_and_one_for_chunks():
     assert summary([SLOW, OWN, NGINX, Skipped("Other 2.0", "no")]) == (
-        "CPU per request, µs: nginx 20.0, **openai-proxy** 70.0, Slow 1.0 12,346.\\\n"
-        "CPU per streamed chunk, µs: nginx 15.0, **openai-proxy** 18.0, Slow 1.0 800."
+        "CPU per request, µs: nginx 20.0; **openai-proxy** 70.0; Slow 12,346.\\\n"
+        "CPU per streamed chunk, µs: nginx 15.0; **openai-proxy** 18.0; Slow 800."
     )
 
 
@@ -326,6 +326,15 @@ def test_the_chart_shows_each_measured_row_once_per_panel_and_marks_ours():
         ("Slow 1.0", 12_345.6, False),
     ]
     assert [bar.value for bar in chunk.bars] == [15.0, 18.0, 800.0]
+
+
+def test_the_chart_says_where_it_was_measured_and_whether_the_machine_was_busy():
+    quiet = (
+        "2026-11-22, commit abc, Processor, Python 3.11.7, aiohttp 3. Load average of the machine before: 0.1"
+    )
+    assert notes(quiet)[1] == "2026-11-22, commit abc, Processor"
+    busy = notes(f"{quiet}, so that every figure is too high.")[1]
+    assert busy == "2026-11-22, commit abc, Processor. The machine was busy: all is too high."
 
 
 def test_names_in_the_chart_are_escaped():
