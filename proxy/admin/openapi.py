@@ -202,6 +202,8 @@ def _responses(route: Route) -> dict[str, Any]:
     for media_type in route.media_types:
         if media_type == "application/json" and route.answer is not None:
             content[media_type] = {"schema": {"$ref": REF.format(model=route.answer.__name__)}}
+        elif media_type == "application/json" and not route.transaction:  # an export, as one array of rows
+            content[media_type] = {"schema": {"type": "array", "items": {"type": "object"}}}
         else:
             content[media_type] = {"schema": {"type": "string"}}
     found: dict[str, Any] = {str(route.status): {"description": "Done.", "content": content}}
