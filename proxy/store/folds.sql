@@ -67,7 +67,7 @@ insert into usage_folds (
     cut, grain, at, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags,
     requests, errors, input_tokens, cached_input_tokens, cache_write_tokens, output_tokens,
     reasoning_tokens, total_tokens, cost_nanousd, cache_saved_nanousd, unpriced, duration_ms,
-    ttfb_ms, ttfb_count, first_at, last_at, users
+    ttfb_ms, ttfb_count, first_at, last_at, hours, users
 )
 
 -- name: _dimensions
@@ -102,6 +102,7 @@ group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 select
     $1::text, $3::text, case when $3 = 'hour' then r.hour else $4::timestamptz end,
 -- include: _dimensions
+    bit_or(1 << extract(hour from r.hour at time zone 'UTC')::integer),
     null::bigint
 -- include: _from_hours
 
@@ -111,6 +112,7 @@ select
 select
     $1::text, $3::text, case when $3 = 'hour' then r.hour else $4::timestamptz end,
 -- include: _dimensions
+    bit_or(1 << extract(hour from r.hour at time zone 'UTC')::integer),
     count(distinct r.user_id)
 -- include: _from_hours
 
@@ -120,6 +122,7 @@ select
 select
     $1::text, $3::text, $4::timestamptz,
 -- include: _dimensions
+    bit_or(r.hours),
     null::bigint
 -- include: _from_folds
 
@@ -128,6 +131,7 @@ select
 select
     $1::text, $3::text, $4::timestamptz,
 -- include: _dimensions
+    bit_or(r.hours),
     count(distinct r.user_id)
 -- include: _from_folds
 

@@ -140,7 +140,7 @@ async def _parameters(
     *,
     count_users: bool = True,
 ) -> tuple[Any, ...]:
-    """The parameters $1 to $21."""
+    """The parameters $1 to $23."""
     period = question.period
     changes = rate_changes(question.rate_days, period)
     made = await plan(
@@ -155,7 +155,14 @@ async def _parameters(
             count_users,
         ),
     )
-    return (question.filters.as_json(), period.start, period.end, *made.parameters(), changes)
+    return (
+        question.filters.as_json(),
+        period.start,
+        period.end,
+        *made.parameters(),
+        changes,
+        *made.hours_of_days(),
+    )
 
 
 async def by(connection: Connection, question: Question, grouping: Grouping) -> tuple[list[Row], int]:

@@ -7,6 +7,8 @@
 --   $14 the cut that other users are counted in, '' for none; $15 to $19 its pieces in the same way; $20 whether it is usage_spans
 --     that is read instead, where the period reaches up to now
 --   $21 the moments at which some currency's rate changes; no piece reaches across one
+--   $22, $23 of each piece of $15: the hours of a day (UTC) that count, as bits, 0 for all; and how many hours into the day they
+--     are, which tells their day in another zone
 -- Pieces are made by proxy/store/stats_plan.py. Each is looked up by itself (`offset 0`), since the planner, which does not know
 -- how short they are, would read whole tables.
 
@@ -61,12 +63,14 @@ facts as (
 ),
 people as (
     select
-        r.at, r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
-    from unnest($15::text[], $16::timestamptz[], $17::timestamptz[]) as piece (grain, starts, ends)
+        r.at + piece.shift * interval '1 hour' as at,
+        r.user_id, r.key_id, r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, r.tags
+    from unnest($15::text[], $16::timestamptz[], $17::timestamptz[], $22::integer[], $23::integer[])
+        as piece (grain, starts, ends, hours, shift)
     cross join lateral (
         select r.* from usage_folds r
         where r.cut = $14::text and r.grain = piece.grain and r.at >= piece.starts and r.at < piece.ends
-          and $14::text <> ''
+          and $14::text <> '' and (piece.hours = 0 or r.hours & piece.hours <> 0)
 -- include: _summed_filters
         offset 0
     ) r
@@ -196,8 +200,8 @@ from (
 ) t;
 
 -- name: by
--- $22, $23 the dimensions ($23 null: one); $24 the zone of days; $25, $26 the names of the tags when a dimension is "tag";
--- $27 what to sort by; $28 true: ascending; $29, $30 limit and offset; $31 the least of the sorted sum that is shown.
+-- $24, $25 the dimensions ($25 null: one); $26 the zone of days; $27, $28 the names of the tags when a dimension is "tag";
+-- $29 what to sort by; $30 true: ascending; $31, $32 limit and offset; $33 the least of the sorted sum that is shown.
 with
 -- include: _facts
 , rated as (
@@ -227,8 +231,8 @@ with
 ), sorted as (
     select
         s.*,
-        case when $23 = 'user' then 1 else (s.known_users + coalesce(c.users, 0))::bigint end as users,
-        case $27::text
+        case when $25 = 'user' then 1 else (s.known_users + coalesce(c.users, 0))::bigint end as users,
+        case $29::text
             when 'cost' then s.cost_nanousd when 'requests' then s.requests when 'tokens' then s.total_tokens
             when 'input_tokens' then s.input_tokens when 'output_tokens' then s.output_tokens
             when 'errors' then s.errors when 'users' then s.known_users + coalesce(c.users, 0)
@@ -239,38 +243,38 @@ with
     left join counted c on c.first = s.first and c.other = s.other
 )
 select
-    t.*, case when $23::text is not null then t.other end as second, count(*) over () as rows_total,
+    t.*, case when $25::text is not null then t.other end as second, count(*) over () as rows_total,
 -- include: _by_rate
 from sorted t
-where $31::bigint is null or t.sorted_by >= $31
+where $33::bigint is null or t.sorted_by >= $33
 order by
-    case when $28::boolean then t.sorted_by else -t.sorted_by end nulls last,
-    case when $28::boolean and $27::text = 'name' then t.first end,
-    case when not $28::boolean and $27::text = 'name' then t.first end desc,
+    case when $30::boolean then t.sorted_by else -t.sorted_by end nulls last,
+    case when $30::boolean and $29::text = 'name' then t.first end,
+    case when not $30::boolean and $29::text = 'name' then t.first end desc,
     t.first, t.other
-limit $29 offset $30;
+limit $31 offset $32;
 
 -- name: _labels
-        case $22::text
+        case $24::text
             when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
             when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
             when 'status' then f.status::text
-            when 'year' then to_char(f.at at time zone $24::text, 'YYYY')
-            when 'month' then to_char(f.at at time zone $24::text, 'YYYY-MM')
-            when 'day' then to_char(f.at at time zone $24::text, 'YYYY-MM-DD')
-            when 'hour' then to_char(f.at at time zone $24::text, 'YYYY-MM-DD"T"HH24:00')
-            when 'tag' then coalesce(f.tags ->> $25::text, '')
+            when 'year' then to_char(f.at at time zone $26::text, 'YYYY')
+            when 'month' then to_char(f.at at time zone $26::text, 'YYYY-MM')
+            when 'day' then to_char(f.at at time zone $26::text, 'YYYY-MM-DD')
+            when 'hour' then to_char(f.at at time zone $26::text, 'YYYY-MM-DD"T"HH24:00')
+            when 'tag' then coalesce(f.tags ->> $27::text, '')
             else ''
         end as first,
-        case $23::text
+        case $25::text
             when 'user' then f.user_id when 'group' then f.group_id when 'key' then f.key_id when 'model' then f.model
             when 'endpoint' then f.endpoint when 'operation' then f.operation when 'provider' then f.provider
             when 'status' then f.status::text
-            when 'year' then to_char(f.at at time zone $24::text, 'YYYY')
-            when 'month' then to_char(f.at at time zone $24::text, 'YYYY-MM')
-            when 'day' then to_char(f.at at time zone $24::text, 'YYYY-MM-DD')
-            when 'hour' then to_char(f.at at time zone $24::text, 'YYYY-MM-DD"T"HH24:00')
-            when 'tag' then coalesce(f.tags ->> $26::text, '')
+            when 'year' then to_char(f.at at time zone $26::text, 'YYYY')
+            when 'month' then to_char(f.at at time zone $26::text, 'YYYY-MM')
+            when 'day' then to_char(f.at at time zone $26::text, 'YYYY-MM-DD')
+            when 'hour' then to_char(f.at at time zone $26::text, 'YYYY-MM-DD"T"HH24:00')
+            when 'tag' then coalesce(f.tags ->> $28::text, '')
             else ''
         end as other
 

@@ -9,12 +9,13 @@ the folds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from proxy.core.period import Period
-from proxy.core.stretches import GRAINS, Grain, Piece, pieces
+from proxy.core.stretches import DAY, GRAINS, HOUR, Grain, Piece, Stretch, floor, pieces
 from proxy.store import folds
 from proxy.store.folds import CUTS, FULL, WHO, Cut
 from proxy.store.postgres import Connection
@@ -39,9 +40,19 @@ class Asked:
     count_users: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class DayPart:
+    """Of whole folded days the hours, as bits, that are of one day in another zone, and how far into the day the first is."""
+
+    start: datetime
+    end: datetime
+    hours: int
+    shift: int
+
+
 @dataclass(slots=True)
 class Plan:
-    """Parameters $4 to $20 of the statements over _facts."""
+    """Parameters $4 to $20, $22 and $23 of the statements over _facts."""
 
     hours: tuple[datetime, datetime]
     from_records: bool
@@ -51,14 +62,26 @@ class Plan:
     people_cut: Cut | None = None
     people_pieces: list[Piece] = field(default_factory=list)
     people_spans: bool = False
+    people_parts: list[DayPart] = field(default_factory=list)
 
     def parameters(self) -> tuple[Any, ...]:
         """In their order."""
+        grains, starts, ends, *left = columns(self.people_pieces)
+        parts = self.people_parts
         return (
             *self.hours, self.from_records, self.cut.name, *columns(self.pieces), self.known_grain or "",
-            self.people_cut.name if self.people_cut is not None else "", *columns(self.people_pieces),
-            self.people_spans,
+            self.people_cut.name if self.people_cut is not None else "",
+            [*grains, *("day" for _ in parts)],
+            [*starts, *(part.start for part in parts)],
+            [*ends, *(part.end for part in parts)],
+            *left, self.people_spans,
         )  # fmt: skip
+
+    def hours_of_days(self) -> tuple[list[int], list[int]]:
+        """Parameters $22 and $23."""
+        whole = [0] * sum(each.grain is not None for each in self.people_pieces)
+        parts = self.people_parts
+        return [*whole, *(part.hours for part in parts)], [*whole, *(part.shift for part in parts)]
 
 
 def columns(cover: Sequence[Piece]) -> tuple[list[Any], ...]:
@@ -104,6 +127,12 @@ async def plan(connection: Connection, asked: Asked) -> Plan:
     if not times and period.end >= asked.now:
         left = pieces(start, end, summed, ("hour",))
         made.people_spans = True
+        made.people_pieces = [each for each in left if each.grain is None]
+        return made
+    if "day" in times and "hour" not in times and period.zone.key != "UTC":
+        days = summed.get("day", ())
+        made.people_parts = _day_parts(start, end, days, period.zone)
+        left = pieces(start, end, {"hour": days}, ("hour",))
         made.people_pieces = [each for each in left if each.grain is None]
         return made
     made.known_grain = _known_grain(asked, made, times)
@@ -155,6 +184,31 @@ def _known_grain(asked: Asked, made: Plan, times: frozenset[str]) -> Grain | Non
     if asked.period.zone.key != "UTC" or time == "year":
         return None
     return "day" if time == "day" else "month"
+
+
+def _day_parts(start: datetime, end: datetime, days: Sequence[Stretch], zone: ZoneInfo) -> list[DayPart]:
+    """The folded days that a period touches, cut where days of a zone begin; alike ones that follow each other are one."""
+    open_parts: dict[tuple[int, int], DayPart] = {}
+    found: list[DayPart] = []
+    for first, last in days:
+        day = max(first, floor("day", start))
+        while day < min(last, end):
+            begins, ends = max(start, day), min(end, day + DAY)
+            midnight = datetime.combine((day + DAY - HOUR).astimezone(zone).date(), time(), tzinfo=zone)
+            cut = min(max(midnight.astimezone(UTC), begins), ends)
+            for since, until in ((begins, cut), (cut, ends)):
+                if since >= until:
+                    continue
+                shift = (since - day) // HOUR
+                key = (((1 << (until - since) // HOUR) - 1) << shift, shift)
+                before = open_parts.get(key)
+                if before is None or before.end != day:
+                    if before is not None:
+                        found.append(before)
+                    before = DayPart(day, day, *key)
+                open_parts[key] = replace(before, end=day + DAY)
+            day += DAY
+    return [*found, *open_parts.values()]
 
 
 def _without(cover: list[Piece], taken: list[Piece]) -> list[Piece]:

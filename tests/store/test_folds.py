@@ -39,6 +39,7 @@ PERIODS = [
     period(datetime(2026, 6, 3, 10, 20, 30, tzinfo=UTC), datetime(2026, 8, 1, 7, 59, tzinfo=UTC)),
     period(datetime(2026, 6, 3, 22, tzinfo=UTC), datetime(2026, 8, 1, 22, tzinfo=UTC), "Europe/Berlin"),
     period(datetime(2026, 7, 12, 1, tzinfo=UTC), datetime(2026, 7, 12, 23, tzinfo=UTC)),
+    period(datetime(2026, 6, 20, 9, tzinfo=UTC), datetime(2026, 8, 2, 5, tzinfo=UTC), "America/Sao_Paulo"),
     period(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)),
     period(datetime(2026, 8, 12, tzinfo=UTC), NOW),
 ]
