@@ -15,6 +15,7 @@ from proxy.admin.auth import database_away
 from proxy.admin.filters import UsageQuery, question
 from proxy.admin.records import record_view
 from proxy.admin.route import Ask, Route
+from proxy.admin.stat_shapes import Money
 from proxy.admin.stream import Slots, gone, send
 from proxy.core.period import Period
 from proxy.store import audit, records_read
@@ -39,6 +40,7 @@ async def _events(ask: Ask, asked: Question, slots: Slots) -> AsyncGenerator[byt
     loop = asyncio.get_running_loop()
     ends, spoke = loop.time() + DURATION_MAX_S, loop.time()
     seen: OrderedDict[UUID, None] = OrderedDict()
+    money = Money.of(ask)
     for row in await _fresh(ask, asked, seen):
         seen[row["id"]] = None
     yield b"retry: 2000\n\n"
@@ -46,7 +48,7 @@ async def _events(ask: Ask, asked: Question, slots: Slots) -> AsyncGenerator[byt
         rows = await _fresh(ask, asked, seen)
         for row in rows:
             seen[row["id"]] = None
-            text = wire.dump(record_view(row))
+            text = wire.dump(record_view(row, money))
             yield b"id: %b\nevent: record\ndata: %b\n\n" % (str(row["id"]).encode(), text)
             spoke = loop.time()
         while len(seen) > SEEN_MAX:

@@ -130,7 +130,7 @@ async def show_own_request(ask: Ask) -> RecordView:
         await asyncio.sleep(wait)
     if row is None or not (row["user_id"] == ask.actor.user_id or row["key_id"] == ask.actor.key_id):
         raise not_found("request", named)
-    return record_view(row)
+    return record_view(row, Money.of(ask))
 
 
 def _made_just_now(made: UUID, now: datetime) -> bool:

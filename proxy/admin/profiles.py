@@ -98,7 +98,7 @@ async def _profile(ask: Ask, filters: Filters, statuses: list[Any]) -> dict[str,
         "months": await _parts(ask, ever, "month"),
         "models": await _parts(ask, asked, "model"),
         "operations": await _parts(ask, asked, "operation"),
-        "last_requests": [record_view(row) for row in records],
+        "last_requests": [record_view(row, money) for row in records],
     }
 
 

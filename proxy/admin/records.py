@@ -13,13 +13,14 @@ from pydantic import Field
 from proxy.admin.filters import OwnUsageQuery, UsageQuery, question
 from proxy.admin.route import Ask, Route, bad_request, not_found
 from proxy.admin.shapes import LIMIT_MAX, Input, Usd, View
+from proxy.admin.stat_shapes import Amounts, Money
 from proxy.core.money import format_nano
 from proxy.core.refusal import Refusal
 from proxy.store import records, records_read
 from proxy.store.rows import Row
 
 
-class RecordView(View):
+class RecordView(Amounts):
     """One exchange, refusal or WebSocket response. No text of a request or answer is in it."""
 
     id: UUID
@@ -68,6 +69,7 @@ class RecordView(View):
     units: dict[str, int]
     usage_source: str
     cost_usd: Usd | None = Field(description="Null: the price is unknown.")
+    cache_saved_usd: Usd = Field(description="How much more it would have cost without the prompt cache.")
     price_id: str | None
     object_id: str | None
     upstream_request_id: str | None
@@ -118,16 +120,17 @@ class VoidInput(Input):
     reason: str = Field(min_length=1, max_length=500, examples=["test run"])
 
 
-_FIELDS = tuple(name for name in RecordView.model_fields if name != "cost_usd")
+_FIELDS = tuple(name for name in RecordView.model_fields if name not in {"cost_usd", "cache_saved_usd"})
 
 
-def record_view(row: Row) -> RecordView:
+def record_view(row: Row, money: Money) -> RecordView:
     """A row with its user's and group's names as the API shows it."""
     cost = row["cost_nanousd"]
+    values: dict[str, Any] = {name: row[name] for name in _FIELDS} | money.of_record(row)
+    values["cost_usd"] = None if cost is None else format_nano(cost)
+    values["cache_saved_usd"] = format_nano(row["cache_saved_nanousd"])
     # The database's own values need no second validation; a page of a thousand costs a third of the time.
-    return RecordView.model_construct(
-        **{name: row[name] for name in _FIELDS}, cost_usd=None if cost is None else format_nano(cost)
-    )
+    return RecordView.model_construct(**values)
 
 
 def make_cursor(row: Row) -> str:
@@ -157,9 +160,9 @@ async def history_page(ask: Ask, query: OwnHistoryQuery, asked: Any) -> HistoryV
     rows = await records_read.history(
         ask.connection, asked, limit=query.limit + 1, after=read_cursor(query.cursor)
     )
-    shown = rows[: query.limit]
+    shown, money = rows[: query.limit], Money.of(ask)
     return HistoryView.model_construct(
-        data=[record_view(row) for row in shown],
+        data=[record_view(row, money) for row in shown],
         limit=query.limit,
         next_cursor=make_cursor(shown[-1]) if len(rows) > query.limit else None,
     )
@@ -183,7 +186,7 @@ async def show_record(ask: Ask) -> RecordView:
     if row is None:
         raise not_found("record", named)
     ask.must_see_group(row["group_id"], "record", named)
-    return record_view(row)
+    return record_view(row, Money.of(ask))
 
 
 async def void_record(ask: Ask) -> RecordView:
@@ -199,7 +202,7 @@ async def void_record(ask: Ask) -> RecordView:
     ask.audit("record.void", str(found), after={"reason": reason})
     row = await records_read.fetch_record(ask.connection, found)
     assert row is not None, "it is locked by us"
-    return record_view(row)
+    return record_view(row, Money.of(ask))
 
 
 def record_id(named: str) -> UUID:

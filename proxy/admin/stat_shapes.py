@@ -7,7 +7,7 @@ and rounded once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Self
 
 from pydantic import ConfigDict, Field
@@ -41,6 +41,14 @@ class Money:
     def costs(self, row: Row) -> dict[str, int | None]:
         """The cost of a row of sums in nano-units, by the currency's code."""
         return self._converted(row, 0)
+
+    def of_record(self, row: Row) -> dict[str, str | None]:
+        """What one record cost, at the rate of its day, as members of an answer."""
+        day = row["started_at"].astimezone(UTC).date()
+        convert = self.currencies.convert
+        return self.members(
+            "cost", {code: convert(row["cost_nanousd"], code, day) for code in self.currencies.codes}
+        )
 
     def saved(self, row: Row) -> dict[str, int | None]:
         """What the prompt cache saved, in the same way."""

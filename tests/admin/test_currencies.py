@@ -147,3 +147,17 @@ async def test_my_own_usage_has_them_too(api, pool, store):
     check((await mine.get("/me/usage?days=7"))["sums"], own)
     (row,) = (await mine.get("/me/usage/by?group_by=model"))["data"]
     check(row, own)
+
+
+async def test_a_record_is_at_the_rate_of_its_own_day(api, lines):
+    page = await api.get("/admin/records?start=2026-06-01&end=2026-08-20&limit=1000")
+    by_id = {str(line["id"]): line for line in lines}
+    assert len(page["data"]) > 100
+    for row in page["data"]:
+        line = by_id[row["id"]]
+        for code in RATES:
+            expected = None if line["cost_nanousd"] is None else converted([line], code)
+            assert row[f"cost_{code.lower()}"] == expected
+        assert Decimal(row["cache_saved_usd"]) * 10**9 == line["cache_saved_nanousd"]
+    one = page["data"][0]
+    assert await api.get(f"/admin/records/{one['id']}") == one

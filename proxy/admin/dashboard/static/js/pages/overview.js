@@ -220,11 +220,10 @@ function forecastCard(data, seen) {
       ),
     );
   }
-  const saved = format.amount(seen.sums, "cache_saved")[0] ?? seen.sums.cache_saved_usd ?? seen.sums.saved_usd;
   rows.push(
     facts([
       ["Prompt cache", `${format.percent(seen.sums.cache_hit_rate)} of input tokens came from it`],
-      ["It saved", saved === undefined || saved === null ? null : h("strong", null, format.money(saved))],
+      ["It saved", h("strong", null, format.cost(seen.sums, "cache_saved"))],
       [
         "Average request",
         seen.sums.requests
