@@ -124,9 +124,9 @@ def test_the_exceptions_to_that_are_true():
         assert (ROOT / test).is_file(), f"{test} is gone"
 
 
-def test_every_migration_has_a_number_of_its_own():
+def test_migrations_are_numbered_without_gaps():
     numbers = [migration.number for migration in migrate.load(ROOT / "migrations")]
-    assert numbers == sorted(set(numbers))
+    assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) == len(list((ROOT / "migrations").iterdir()))
 
 

@@ -1,4 +1,4 @@
--- Usage records read back, each filter served by an index (migrations/0020_record_facets.sql, tests/store/test_records_read.py).
+-- Usage records read back, each filter served by an index (migrations/0014_record_facets.sql, tests/store/test_records_read.py).
 -- $1 filters as a JSON object, values joined by the character U+001F; those of _facets have their name before them, as in
 -- `outcome=lost`; $2, $3 the period. Statements are planned for their own parameters (proxy/store/session.sql), so what is not
 -- asked for costs nothing.
