@@ -54,7 +54,7 @@ def test_the_overview_shows_the_sums_of_the_period_and_of_today_the_month_and_ev
     expect(tile(dashboard, "Active users").locator(".value")).to_have_text(str(seen["users"]["active"]))
     expect(tile(dashboard, "Errors").locator(".value")).to_have_text(f"{seen['sums']['errors']:,}")
     expect(tile(dashboard, "Cost").locator(".ever")).to_have_text(
-        f"Today{usd(ever['today']['cost_usd'])}This month{usd(ever['month']['cost_usd'])}All time{usd(ever['overall']['cost_usd'])}"
+        f"Today, UTC{usd(ever['today']['cost_usd'])}This month, UTC{usd(ever['month']['cost_usd'])}All time{usd(ever['overall']['cost_usd'])}"
     )
     change = float(seen["sums"]["cost_usd"]) / float(seen["before"]["cost_usd"]) - 1
     direction = "up" if change > 0 else "down"

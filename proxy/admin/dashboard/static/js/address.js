@@ -38,6 +38,9 @@ export const zone = (() => {
 const inZone = new Intl.DateTimeFormat("sv-SE", { timeZone: zone, dateStyle: "short", timeStyle: "short" });
 const isoDay = (time) => inZone.format(time).slice(0, 10);
 
+/** What `/admin/stats` and `/me` count by the calendar of UTC, named so where the reader's is another. */
+export const byUtc = (label) => (zone === "UTC" ? label : `${label}, UTC`);
+
 /** The query of the address bar. */
 export const current = () => new URLSearchParams(location.search);
 

@@ -1,6 +1,6 @@
 // The parts that the pages of one user and of one group share.
 
-import { here, link } from "./address.js";
+import { byUtc, here, link } from "./address.js";
 import { chart } from "./charts.js";
 import { h, put } from "./dom.js";
 import * as format from "./format.js";
@@ -14,7 +14,7 @@ const SHOWN = 8;
 
 /** Headline numbers of the period, with this month and all time below. */
 export function profileTiles({ sums, month, overall }) {
-  const times = (show) => ({ "This month": show(month), "All time": show(overall) });
+  const times = (show) => ({ [byUtc("This month")]: show(month), "All time": show(overall) });
   return h(
     "div",
     { class: "tiles" },

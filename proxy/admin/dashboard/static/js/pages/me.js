@@ -1,7 +1,7 @@
 // What a user sees with a proxy key: own usage, own quotas, own requests.
 
 import * as api from "../api.js";
-import { filtersOf, link, periodOf } from "../address.js";
+import { byUtc, filtersOf, link, periodOf } from "../address.js";
 import { h } from "../dom.js";
 import { currencyPicker, filterBar, rangePicker } from "../filters.js";
 import * as format from "../format.js";
@@ -20,7 +20,7 @@ export async function myUsage({ query, signal }) {
     api.get("/me/usage/by", { ...period, group_by: "operation" }, signal),
     api.get("/me/requests", { ...period, limit: 15 }, signal),
   ]);
-  const times = (show) => ({ Today: show(me.today), "This month": show(me.month) });
+  const times = (show) => ({ [byUtc("Today")]: show(me.today), [byUtc("This month")]: show(me.month) });
   const { sums } = used;
   return {
     title: "My usage",

@@ -1,7 +1,7 @@
 // The first page: what happened, who and what it was, where it leads.
 
 import * as api from "../api.js";
-import { current, filtersOf, here, link, periodOf, rangeOf, RANGES } from "../address.js";
+import { RANGES, byUtc, current, filtersOf, here, link, periodOf, rangeOf } from "../address.js";
 import { h, put } from "../dom.js";
 import { currencyPicker, filterBar, rangePicker } from "../filters.js";
 import * as format from "../format.js";
@@ -105,7 +105,11 @@ function firstSteps() {
 
 function tiles({ sums, before, users }, ever, query) {
   const times = (pick) =>
-    ever && { Today: pick(ever.today), "This month": pick(ever.month), "All time": pick(ever.overall) };
+    ever && {
+      [byUtc("Today")]: pick(ever.today),
+      [byUtc("This month")]: pick(ever.month),
+      "All time": pick(ever.overall),
+    };
   const versus =
     RANGES[rangeOf(query)] === "All time"
       ? () => null
