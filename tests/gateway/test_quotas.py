@@ -270,6 +270,8 @@ async def test_a_soft_quota_admits_counts_and_warns(database_url, pool):
     async with worker(database_url) as at:
         for _ in range(4):
             at.end(await at.admit(caller, ONE))
+        # Its row is made beside, out of the records that are there, and this kit's charges have none.
+        await eventually(lambda: all(share.opened for share in at.quotas.shares.held.values()))
         await at.flush()
         at.quotas.clerk._tick_at = 0.0
         at.quotas.clerk.wake()
