@@ -10,11 +10,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from proxy.core.stretches import DAY, GRAINS, HOUR, Grain, Stretch, following, joined
 from proxy.store.postgres import Connection, Pool, statements
 
 _SQL = statements("folds")
+WINDOW: Final = "window"
+"""The grain, beside those that sums are pieced of, of numbers of users in 24 hours that begin at any hour; see migration 0015."""
 DAYS_MAX = 2000
 """Made in one go; the rest next time."""
 
@@ -82,6 +85,12 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 still = await connection.fetch(_SQL["foldable_blocks"], grain)
                 if row["start"] in {each["start"] for each in still}:
                     await _fold(connection, grain, row["start"], row["end"])
+    for row in await pool.fetch(_SQL["foldable_windows"], None):
+        async with pool.acquire() as connection, connection.transaction():
+            if not await _alone(connection):
+                return made
+            if await connection.fetchval(_SQL["foldable_windows"], row["at"]) is not None:
+                await _fold_windows(connection, row["at"])
     return made
 
 
@@ -93,6 +102,13 @@ async def folded(connection: Connection, start: datetime, end: datetime) -> dict
         found[grain].append((first, row["end"] or following(grain, first)))
     found["hour"] += found["day"]
     return {grain: joined(stretches) for grain, stretches in found.items()}
+
+
+async def windows(connection: Connection, start: datetime, end: datetime) -> list[Stretch]:
+    """Stretches of days, as far as they may matter to a period, in which the number of users is known of each 24 hours that end at
+    one of their hours, up to midnight after them.
+    """
+    return joined((row["start"], row["end"]) for row in await connection.fetch(_SQL["windows"], start, end))
 
 
 async def _alone(connection: Connection) -> bool:
@@ -129,6 +145,14 @@ async def _fold(connection: Connection, grain: Grain, start: datetime, end: date
     for name in OUTCOME_CUTS:
         await connection.execute(_SQL["fold_outcomes"], name, grain, start, end)
     await connection.execute(_SQL["mark"], grain, [start])
+
+
+async def _fold_windows(connection: Connection, day: datetime) -> None:
+    await connection.execute(_SQL["clear"], WINDOW, day - DAY + HOUR, day + HOUR)
+    for cut in CUTS:
+        if cut.counted:
+            await connection.execute(_SQL["fold_windows"], *_of(cut), day)
+    await connection.execute(_SQL["mark"], WINDOW, [day])
 
 
 def _named(statement: str, cut: Cut) -> str:

@@ -80,6 +80,8 @@ insert into usage_folds (
     case when 'operation' = any ($2::text[]) then r.operation else '' end,
     case when 'status' = any ($2::text[]) then r.status else -1 end,
     case when 'tags' = any ($2::text[]) then r.tags else '{}' end,
+
+-- name: _sums
     sum(r.requests), sum(r.errors), sum(r.input_tokens), sum(r.cached_input_tokens),
     sum(r.cache_write_tokens), sum(r.output_tokens), sum(r.reasoning_tokens), sum(r.total_tokens),
     sum(r.cost_nanousd), sum(r.cache_saved_nanousd), sum(r.unpriced), sum(r.duration_ms), sum(r.ttfb_ms),
@@ -102,6 +104,7 @@ group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 select
     $1::text, $3::text, case when $3 = 'hour' then r.hour else $4::timestamptz end,
 -- include: _dimensions
+-- include: _sums
     bit_or(1 << extract(hour from r.hour at time zone 'UTC')::integer),
     null::bigint
 -- include: _from_hours
@@ -112,6 +115,7 @@ select
 select
     $1::text, $3::text, case when $3 = 'hour' then r.hour else $4::timestamptz end,
 -- include: _dimensions
+-- include: _sums
     bit_or(1 << extract(hour from r.hour at time zone 'UTC')::integer),
     count(distinct r.user_id)
 -- include: _from_hours
@@ -122,6 +126,7 @@ select
 select
     $1::text, $3::text, $4::timestamptz,
 -- include: _dimensions
+-- include: _sums
     bit_or(r.hours),
     null::bigint
 -- include: _from_folds
@@ -131,9 +136,55 @@ select
 select
     $1::text, $3::text, $4::timestamptz,
 -- include: _dimensions
+-- include: _sums
     bit_or(r.hours),
     count(distinct r.user_id)
 -- include: _from_folds
+
+-- name: foldable_windows
+-- Days whose windows can be made and are not, oldest first: those that are folded, as is the day before. $1: only this one; null: any.
+select day.at
+from usage_folded day
+join usage_folded before on before.grain = 'day' and before.at = day.at - interval '24 hours'
+where day.grain = 'day'
+  and ($1::timestamptz is null or day.at = $1)
+  and not exists (select from usage_folded made where made.grain = 'window' and made.at = day.at)
+order by 1;
+
+-- name: fold_windows
+-- The numbers of distinct users of the 24 stretches of 24 hours that end in a day, at whole hours: the days of any zone. Each row's
+-- sums are nothing, so that adding them changes none. $1 the cut, $2 its dimensions, $3 the day.
+-- include: _into
+select
+    $1::text, 'window', $3::timestamptz + (window_end - 24) * interval '1 hour',
+    '', '', r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, '{}',
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'infinity', '-infinity', 0, count(*)
+from (
+    select
+        case when 'group' = any ($2::text[]) then r.group_id else '' end as group_id,
+        case when 'provider' = any ($2::text[]) then r.provider else '' end as provider,
+        case when 'model' = any ($2::text[]) then r.model else '' end as model,
+        case when 'endpoint' = any ($2::text[]) then r.endpoint else '' end as endpoint,
+        case when 'operation' = any ($2::text[]) then r.operation else '' end as operation,
+        case when 'status' = any ($2::text[]) then r.status else -1 end as status,
+        r.user_id,
+        -- 48 bits: the hours of the day before, then those of the day
+        bit_or(case when r.at < $3::timestamptz then r.hours::bigint else r.hours::bigint << 24 end) as hours
+    from usage_folds r
+    where r.cut = 'full' and r.grain = 'day'
+      and r.at >= $3 - interval '24 hours' and r.at < $3 + interval '24 hours'
+    group by 1, 2, 3, 4, 5, 6, 7
+) r
+cross join generate_series(1, 24) as window_end
+where r.hours >> window_end & 16777215 <> 0
+group by 3, 6, 7, 8, 9, 10, 11;
+
+-- name: windows
+-- Stretches of days whose windows are known, that touch $1 to $2.
+select at as start, at + interval '24 hours' as end
+from usage_folded
+where grain = 'window' and at >= $1::timestamptz - interval '1 day' and at < $2::timestamptz
+order by 1;
 
 -- name: fold_latency
 -- $1 the cut, $2 the grain (day: from hours), $3, $4 the stretch.

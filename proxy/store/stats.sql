@@ -3,7 +3,8 @@
 --   $2, $3 the period; $4, $5 the whole hours within it, which sums answer; $6 whether what lies outside these hours is
 --     counted from the records: everything is, when a filter is of something that is not summed
 --   $7 the cut of folds (migration 0012) that is read; $8, $9, $10 its pieces: grains, starts, ends; $11, $12 starts and
---     ends of the pieces that the hourly sums answer; $13 the grain of those pieces whose rows know their number of users
+--     ends of the pieces that the hourly sums answer; $13 the grain of those pieces whose rows know their number of users,
+--     'window' (migration 0015) for rows that know nothing else
 --   $14 the cut that other users are counted in, '' for none; $15 to $19 its pieces in the same way; $20 whether it is usage_spans
 --     that is read instead, where the period reaches up to now
 --   $21 the moments at which some currency's rate changes; no piece reaches across one
@@ -160,11 +161,11 @@ people as (
 
 -- name: _rates
 -- The days from which rates of currencies hold, each with the cost and what the cache saved until the next; null where no rate
--- changes within the period.
+-- changes within the period. Numbers of users without sums, which have no first time, are of no rate.
     jsonb_object_agg(
         to_char(coalesce(($21::timestamptz[])[f.rate], $2) at time zone 'UTC', 'YYYY-MM-DD'),
         jsonb_build_array(f.cost_nanousd, f.cache_saved_nanousd)
-    ) filter (where cardinality($21::timestamptz[]) > 0 and f.rate is not null) as rates
+    ) filter (where cardinality($21::timestamptz[]) > 0 and f.rate is not null and isfinite(f.first_at)) as rates
 
 -- name: _by_rate
 -- The same, whole.

@@ -2,8 +2,8 @@
 largest blocks of time that fit; the hourly sums for what is not folded; records for parts of hours and filters in DETAIL.
 
 Users are counted apart from sums, since distinct users don't add up: by the numbers that folds keep where a row of the answer
-is one block of one cut; by when each combination was used last where the period reaches up to now; else by the users in
-the folds.
+is one block of one cut, or a day of another zone; by when each combination was used last where the period reaches up to
+now; else by the users in the folds.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from proxy.core.period import Period
 from proxy.core.stretches import DAY, GRAINS, HOUR, Grain, Piece, Stretch, floor, pieces
 from proxy.store import folds
-from proxy.store.folds import CUTS, FULL, WHO, Cut
+from proxy.store.folds import CUTS, FULL, WHO, WINDOW, Cut
 from proxy.store.postgres import Connection
 
 TIMES = frozenset({"year", "month", "day", "hour"})
@@ -58,7 +58,9 @@ class Plan:
     from_records: bool
     cut: Cut
     pieces: list[Piece]
-    known_grain: Grain | None = None
+    windows: list[datetime] = field(default_factory=list)
+    """Beginnings of days of another zone whose number of users is known."""
+    known_grain: Grain | Literal["window"] | None = None
     people_cut: Cut | None = None
     people_pieces: list[Piece] = field(default_factory=list)
     people_spans: bool = False
@@ -67,9 +69,14 @@ class Plan:
     def parameters(self) -> tuple[Any, ...]:
         """In their order."""
         grains, starts, ends, *left = columns(self.people_pieces)
+        summed_grains, summed_starts, summed_ends, *summed_left = columns(self.pieces)
         parts = self.people_parts
         return (
-            *self.hours, self.from_records, self.cut.name, *columns(self.pieces), self.known_grain or "",
+            *self.hours, self.from_records, self.cut.name,
+            [*summed_grains, *(WINDOW for _ in self.windows)],
+            [*summed_starts, *self.windows],
+            [*summed_ends, *(start + HOUR for start in self.windows)],
+            *summed_left, self.known_grain or "",
             self.people_cut.name if self.people_cut is not None else "",
             [*grains, *("day" for _ in parts)],
             [*starts, *(part.start for part in parts)],
@@ -130,10 +137,10 @@ async def plan(connection: Connection, asked: Asked) -> Plan:
         made.people_pieces = [each for each in left if each.grain is None]
         return made
     if "day" in times and "hour" not in times and period.zone.key != "UTC":
-        days = summed.get("day", ())
-        made.people_parts = _day_parts(start, end, days, period.zone)
-        left = pieces(start, end, {"hour": days}, ("hour",))
-        made.people_pieces = [each for each in left if each.grain is None]
+        if _is_one_row(asked, made):
+            made.known_grain = WINDOW
+            made.windows = _windows(start, end, await folds.windows(connection, start, end), period.zone)
+        _count_local_days(made, summed.get("day", ()), period.zone)
         return made
     made.known_grain = _known_grain(asked, made, times)
     known = [each for each in made.pieces if each.grain is not None and each.grain == made.known_grain]
@@ -171,9 +178,7 @@ def _month_beginnings(period: Period) -> set[datetime]:
 
 def _known_grain(asked: Asked, made: Plan, times: frozenset[str]) -> Grain | None:
     """The grain of the pieces each of whose rows is one row of the answer, its number of users known; None: there is none."""
-    cut, dimensions = made.cut, asked.grouped - TIMES
-    single = {name for name, count in asked.filtered.items() if count == 1}
-    if not cut.counted or not cut.dimensions <= dimensions | single or len(times) > 1:
+    if not _is_one_row(asked, made) or len(times) > 1:
         return None
     if not times:
         whole = len(made.pieces) == 1 and made.pieces[0].one_block and not made.from_records
@@ -184,6 +189,39 @@ def _known_grain(asked: Asked, made: Plan, times: frozenset[str]) -> Grain | Non
     if asked.period.zone.key != "UTC" or time == "year":
         return None
     return "day" if time == "day" else "month"
+
+
+def _is_one_row(asked: Asked, made: Plan) -> bool:
+    """Whether each row of the cut, at its time, is part of one row of the answer, and the only one there."""
+    single = {name for name, count in asked.filtered.items() if count == 1}
+    return made.cut.counted and made.cut.dimensions <= (asked.grouped - TIMES) | single
+
+
+def _windows(start: datetime, end: datetime, known: Sequence[Stretch], zone: ZoneInfo) -> list[datetime]:
+    """The beginnings of a zone's days of 24 hours that lie within a period and end on UTC days whose windows are known."""
+    found: list[datetime] = []
+    if not known:
+        return found
+    # A period may begin long before anything was used.
+    start = max(start, known[0][0] - DAY)
+    day = start.astimezone(zone).date()
+    while (begins := datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)) + DAY <= end:
+        day += timedelta(days=1)
+        ends = datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
+        if begins >= start and ends - begins == DAY and any(first < ends <= last for first, last in known):
+            found.append(begins)
+    return found
+
+
+def _count_local_days(made: Plan, days: Sequence[Stretch], zone: ZoneInfo) -> None:
+    """What windows don't tell is counted in folded days, by their hours, and in the hourly sums."""
+    at = made.hours[0]
+    for begins in (*made.windows, made.hours[1]):
+        if at < begins:
+            made.people_parts += _day_parts(at, begins, days, zone)
+            left = pieces(at, begins, {"hour": days}, ("hour",))
+            made.people_pieces += [each for each in left if each.grain is None]
+        at = begins + DAY
 
 
 def _day_parts(start: datetime, end: datetime, days: Sequence[Stretch], zone: ZoneInfo) -> list[DayPart]:

@@ -160,6 +160,27 @@ async def test_they_are_read(pool, lines):
     assert row["requests"] == len(lines) + 1000
 
 
+async def test_users_of_the_days_of_every_zone_are_those_of_the_records(pool, lines):
+    await folds.make_due(pool, NOW)
+    # What is counted in folds by people would be seen.
+    await pool.execute("update usage_folds set user_id = user_id || at where cut in ('who', 'full')")
+    for ahead in range(-12, 15):
+        zone = ZoneInfo(f"Etc/GMT{-ahead:+d}")
+        start, end = datetime(2026, 7, 1, tzinfo=zone), datetime(2026, 8, 13, tzinfo=zone)
+        asked = Question(Period(start.astimezone(UTC), end.astimezone(UTC), zone), NOW)
+
+        rows, _ = await stats.by(pool, asked, Grouping("day", "model", sort="name", limit=1000))
+
+        users = {}
+        for line in usage.between(lines, start, end):
+            day = usage.at(line).astimezone(zone).date().isoformat()
+            users.setdefault((day, usage.model(line)), set()).add(line["user_id"])
+        assert sum(len(who) > 1 for who in users.values()) > 10
+        assert {(row["first"], row["second"]): row["users"] for row in rows} == {
+            of: len(who) for of, who in users.items()
+        }
+
+
 async def test_hours_are_folded_when_three_hours_old_and_days_without_usage_too(pool, lines):
     await folds.make_due(pool, NOW)
 
@@ -174,12 +195,13 @@ async def test_hours_are_folded_when_three_hours_old_and_days_without_usage_too(
 
 async def test_a_late_record_unfolds_what_holds_it_and_no_more(pool, lines):
     await folds.make_due(pool, NOW)
-    before = {grain: await made(pool, grain) for grain in ("day", "third", "month")}
+    before = {grain: await made(pool, grain) for grain in ("day", "window", "third", "month")}
 
     await records.store(pool, [payload(record(OLD, **CROWD[0]))])
 
     day = OLD.replace(hour=0, minute=0)
     assert before["day"] - await made(pool, "day") == {day}
+    assert before["window"] - await made(pool, "window") == {day, day + timedelta(days=1)}
     assert before["third"] - await made(pool, "third") == {day.replace(day=11)}
     assert before["month"] - await made(pool, "month") == {day.replace(day=1)}
     hours = {hour for hour in await made(pool, "hour") if hour.date() == day.date()}

@@ -106,6 +106,44 @@ async def test_days_of_another_zone_are_made_of_hours_and_their_users_of_parts_o
     ]
 
 
+async def test_users_of_days_of_another_zone_are_known_where_both_of_their_days_are_folded(pool, folded):
+    days = [datetime(2026, 8, 1, tzinfo=UTC) + timedelta(days=number) for number in range(12)]
+    await pool.executemany(
+        "insert into usage_folded (grain, at) values ('window', $1)", [(day,) for day in days]
+    )
+    first, last = datetime(2026, 8, 10, 3, tzinfo=UTC), datetime(2026, 8, 14, 3, tzinfo=UTC)
+    zone = "America/Sao_Paulo"
+
+    made = await plan(pool, asked(first, last, zone, grouped=frozenset({"day", "model"})))
+    two = await plan(pool, asked(first, last, zone, grouped=frozenset({"day"}), filtered={"model": 2}))
+
+    assert (made.windows, made.known_grain) == ([first, first + timedelta(days=1)], "window")
+    assert [(part.start.day, part.end.day, part.shift) for part in made.people_parts] == [
+        (12, 14, 3),
+        (13, 15, 0),
+    ]
+    assert (two.windows, two.known_grain) == ([], None)
+
+
+async def test_users_of_a_day_with_23_or_25_hours_are_counted(pool):
+    days = [datetime(2026, 10, 20, tzinfo=UTC) + timedelta(days=number) for number in range(10)]
+    for grain in ("day", "window"):
+        await pool.executemany(
+            "insert into usage_folded (grain, at) values ($1, $2)", [(grain, day) for day in days]
+        )
+    start, end = datetime(2026, 10, 23, 22, tzinfo=UTC), datetime(2026, 10, 26, 23, tzinfo=UTC)
+    now = datetime(2026, 10, 30, tzinfo=UTC)
+    period = Period(start, end, ZoneInfo("Europe/Berlin"))
+
+    made = await plan(pool, Asked(period, now, whole_hours(period, now), frozenset({"day"})))
+
+    assert made.windows == [start, datetime(2026, 10, 25, 23, tzinfo=UTC)]
+    assert [(part.start.day, part.hours.bit_count(), part.shift) for part in made.people_parts] == [
+        (24, 2, 22),
+        (25, 23, 0),
+    ]
+
+
 async def test_nothing_is_read_from_sums_where_only_records_tell(pool, folded):
     start = datetime(2026, 8, 1, tzinfo=UTC)
     made = await plan(pool, Asked(Period(start, NOW, ZoneInfo("UTC")), NOW, (NOW, NOW)))
