@@ -5,7 +5,9 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PYTEST ?= $(BIN)/python -m pytest -n auto
+# Tests wait for other processes half of their time, so that even two cores have work for three.
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$cores -gt 3 ] && echo $$cores || echo 3)
+PYTEST ?= $(BIN)/python -m pytest -n $(JOBS)
 SERVE ?=
 CHAOS_ROUNDS ?= 20
 RECORDS ?= 10000000
