@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from proxy.admin.actor import Actor
+from proxy.core.currency import Currencies
 from proxy.metrics import Metrics
 from proxy.pricing.live import PriceSource
 from proxy.settings import Settings
@@ -34,6 +35,12 @@ class AdminContext:
     """Who asks when nobody needs a credential: the command line, on a socket that only it can reach."""
     exports: Callable[[], Pool | None] | None = None
     """Connections for exports, one for each that may run at once; None: they use those of `pool`."""
+
+    currencies: Currencies = field(init=False)
+    """As the settings say, read once: there may be thousands of rates."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "currencies", Currencies.parse(self.settings.currencies))
 
     def export_pool(self) -> Pool | None:
         """Where an export reads."""

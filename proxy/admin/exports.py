@@ -22,7 +22,6 @@ from proxy.admin.export_tables import USER_COLUMNS, Column, audit_columns, recor
 from proxy.admin.filters import UsageQuery, question
 from proxy.admin.route import Ask, Route
 from proxy.admin.stream import Slots, send
-from proxy.core.currency import Currencies
 from proxy.store import audit, records_read, stats
 from proxy.store.postgres import Pool
 from proxy.store.records_read import Place
@@ -117,7 +116,7 @@ def routes(slots: Slots) -> tuple[Route, ...]:
 
     async def export_records(ask: Ask) -> web.StreamResponse:
         """Records of the period, oldest first. A dollar amount is exact; other currencies are at the day's own rate."""
-        currencies = Currencies.parse(ask.context.settings.currencies)
+        currencies = ask.context.currencies
         return await run(ask, "records", record_columns(ask.query.columns, currencies), _records)
 
     async def export_users(ask: Ask) -> web.StreamResponse:

@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, Field
 
 from proxy.admin.route import Ask, bad_request
 from proxy.admin.shapes import Input
-from proxy.core.currency import Currencies
 from proxy.core.period import DAYS_MAX, Period, PeriodError, period
 from proxy.store import people
 from proxy.store.conflicts import MissingError
@@ -131,7 +130,7 @@ async def question(
         ask.now,
         Filters(where, query.tag or {}),
         frozenset(ask.context.settings.rollup_tags),
-        Currencies.parse(ask.context.settings.currencies).change_days,
+        ask.context.currencies.change_days,
     )
 
 

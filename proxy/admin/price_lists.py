@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from proxy.admin.auth import database_away
 from proxy.admin.route import Ask, Reply, Route, bad_request
 from proxy.admin.shapes import Input, Usd, View
-from proxy.core.currency import Currencies, day_of
+from proxy.core.currency import day_of
 from proxy.core.money import format_nano
 from proxy.core.rates import TOKEN_CLASSES
 from proxy.core.usage import Usage
@@ -140,7 +140,7 @@ async def quote_price(ask: Ask) -> QuoteView:
     asked: QuoteInput = ask.body
     at = (asked.at or ask.now).timestamp()
     cost = _source(ask).book.cost(asked.provider, asked.model, asked.tier, asked.counted(), at)
-    currencies = Currencies.parse(ask.context.settings.currencies)
+    currencies = ask.context.currencies
     amounts = {code: currencies.convert(cost.nanousd, code, day_of(at)) for code in currencies.codes}
     return QuoteView(
         price_id=cost.price_id,

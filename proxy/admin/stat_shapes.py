@@ -35,8 +35,8 @@ class Money:
 
     @classmethod
     def of(cls, ask: Ask) -> Self:
-        """As the settings say now."""
-        return cls(Currencies.parse(ask.context.settings.currencies))
+        """As the settings say."""
+        return cls(ask.context.currencies)
 
     def costs(self, row: Row) -> dict[str, int | None]:
         """The cost of a row of sums in nano-units, by the currency's code."""

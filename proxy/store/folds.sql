@@ -234,15 +234,7 @@ insert into usage_spans as known (
 )
 select
     $1::text,
-    case when 'user' = any ($2::text[]) then r.user_id else '' end,
-    case when 'key' = any ($2::text[]) then r.key_id else '' end,
-    case when 'group' = any ($2::text[]) then r.group_id else '' end,
-    case when 'provider' = any ($2::text[]) then r.provider else '' end,
-    case when 'model' = any ($2::text[]) then r.model else '' end,
-    case when 'endpoint' = any ($2::text[]) then r.endpoint else '' end,
-    case when 'operation' = any ($2::text[]) then r.operation else '' end,
-    case when 'status' = any ($2::text[]) then r.status else -1 end,
-    case when 'tags' = any ($2::text[]) then r.tags else '{}' end,
+-- include: _dimensions
     min(r.first_at), max(r.last_at)
 from usage_hourly r
 where r.hour >= $3::timestamptz and r.hour < $4::timestamptz

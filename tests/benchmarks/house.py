@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -18,15 +15,10 @@ import asyncpg
 
 from tests.benchmarks.cpu import cpu_s, resident_mib
 from tests.benchmarks.load import Job
+from tests.benchmarks.targets import OWN, QUOTAS, Target, serving
 from tests.conftest import database_of
-from tests.proxy_process import ProxyProcess, free_port, wait_until
+from tests.proxy_process import ProxyProcess, free_port
 
-QUOTAS = [
-    {"unit": "tokens", "window": "month", "limit": "1000000000000"},
-    {"unit": "cost", "window": "month", "limit": "1000000"},
-]
-ROOT = Path(__file__).parents[2]
-SETTLE_S = 1.0
 WATCH_S = 0.05
 _numbers = count(1)
 
@@ -82,12 +74,7 @@ class Running:
 
     def cpu_s(self) -> float:
         """CPU of all its processes so far, once all records are stored."""
-        last = -1
-        while (
-            stored := asyncio.run(_fetch(self.database_url, "select count(*) from usage_records"))
-        ) != last:
-            last = stored
-            time.sleep(SETTLE_S)
+        Target(OWN, self.process.url, self.pid, self.key, database_url=self.database_url).settle()
         return cpu_s(self.pid)
 
     def resident_mib(self) -> float:
@@ -117,18 +104,8 @@ def stage(*files: Path) -> Iterator[str]:
     """The upstream, over TLS with a certificate and a key; its URL."""
     port = free_port()
     command = [sys.executable, "-m", "tests.benchmarks.stage", str(port), *map(str, files)]
-    process = subprocess.Popen(command, cwd=ROOT)
-
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until(listens, "the upstream")
+    with serving(command, port):
         yield f"{'https://localhost' if files else 'http://127.0.0.1'}:{port}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 async def _execute(url: str, *statements: str) -> None:
@@ -136,14 +113,6 @@ async def _execute(url: str, *statements: str) -> None:
     try:
         for statement in statements:
             await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def _fetch(url: str, statement: str) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        return int(await connection.fetchval(statement))
     finally:
         await connection.close()
 

@@ -84,7 +84,8 @@ async def _records(url: str) -> int:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def serving(command: list[str], port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of its own process, once it takes connections at the port; it ends with the block."""
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment)
 
     def listens() -> bool:
@@ -104,7 +105,7 @@ def _process(command: list[str], port: int, **environment: str) -> Iterator[subp
 def upstream(gap_ms: float = 0) -> Iterator[Target]:
     """The stand-in for OpenAI, also the target "direct". `gap_ms` holds for streams that don't ask for another."""
     port = free_port()
-    with _process([sys.executable, "-m", "tests.benchmarks.upstream", str(port), str(gap_ms)], port):
+    with serving([sys.executable, "-m", "tests.benchmarks.upstream", str(port), str(gap_ms)], port):
         yield Target("direct", f"http://127.0.0.1:{port}", None)
 
 
@@ -121,7 +122,7 @@ def nginx(behind: Target, directory: Path) -> Iterator[Target | None]:
     config = place / "nginx.conf"
     config.write_text(NGINX.format(directory=place, port=port, upstream=behind.url.rpartition(":")[2]))
     command = [binary, "-p", str(place), "-e", str(place / "error.log"), "-c", str(config)]
-    with _process(command, port) as process:
+    with serving(command, port) as process:
         yield Target("nginx", f"http://127.0.0.1:{port}", process.pid)
 
 
@@ -130,7 +131,7 @@ def aiohttp_forwarder(behind: Target) -> Iterator[Target]:
     """aiohttp's server and client, doing nothing but forwarding."""
     port = free_port()
     command = [sys.executable, "-m", "tests.benchmarks.aiohttp_forwarder", str(port), behind.url]
-    with _process(command, port) as process:
+    with serving(command, port) as process:
         yield Target("aiohttp server + ClientSession", f"http://127.0.0.1:{port}", process.pid)
 
 

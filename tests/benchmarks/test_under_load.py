@@ -9,8 +9,9 @@ import pytest
 from tests.benchmarks.house import stage
 from tests.benchmarks.load import Job
 from tests.benchmarks.measure import CHAT, body
+from tests.benchmarks.run import table
 from tests.benchmarks.timed import flood, stream, transfer
-from tests.benchmarks.under_load import connections, table
+from tests.benchmarks.under_load import connections
 from tests.certificates import Authority
 from tests.fake_upstream import FakeUpstream, answer
 from tests.openai_answers import error

@@ -26,24 +26,18 @@ from tests.benchmarks.cpu import machine, resident_mib
 from tests.benchmarks.house import House, Running, execute, stage
 from tests.benchmarks.load import Job, Latencies, saturate
 from tests.benchmarks.measure import ASKED, CHAT, body
+from tests.benchmarks.run import table, updated
 from tests.benchmarks.timed import Streamed, flood, stream, transfer
 from tests.certificates import Authority
 from tests.stoppable_postgres import StoppablePostgres
 
-BEGIN, END = "<!-- under load -->", "<!-- /under load -->"
+MARKERS = "<!-- under load -->", "<!-- /under load -->"
 MIB = 2**20
 SECONDS = 8.0
 CONNECTIONS = 32
 METERED = body(stream=True, stream_options=ASKED)
 SPLICED = body(stream=True)
 Rows = list[list[str]]
-
-
-def table(rows: Rows) -> str:
-    """Markdown; the first row is the head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|---|" + "---:|" * (len(rows[0]) - 1))
-    return "\n".join(lines)
 
 
 def quantiles(found: Latencies, *shares: float) -> str:
@@ -310,11 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = "\n\n".join(parts) + "\n"
     print(text)
     if options.update:
-        document = options.update.read_text()
-        before, begin, rest = document.partition(BEGIN)
-        _, end, after = rest.partition(END)
-        assert begin and end, f"{options.update} lacks {BEGIN}"
-        options.update.write_text(f"{before}{begin}\n{text}{end}{after}")
+        options.update.write_text(updated(options.update.read_text(), text, MARKERS))
 
 
 if __name__ == "__main__":
