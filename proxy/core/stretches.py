@@ -1,7 +1,8 @@
 """Stretches: how a period is pieced together of sums over months, parts of months, days and hours, and of what is left.
 
-A grain is a way to cut time (UTC): hours, days, thirds of a month (its days 1-10, 11-20, and the rest) and months. Which blocks
-of each have been summed is given; the fewest and largest of them that fit are taken, so that a report reads few rows.
+A grain is a way to cut time (UTC): hours, days, fives of a month (its days 1-5, 6-10, …, 26 and the rest), thirds (1-10, 11-20,
+21 and the rest), months and quarters. Which blocks of each have been summed is given; the fewest and largest of them that fit are
+taken, so that a report reads few rows: twelve blocks, on average, for a year that ends on any day.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
-Grain = Literal["hour", "day", "third", "month"]
-GRAINS: tuple[Grain, ...] = ("month", "third", "day", "hour")
-"""The largest first."""
+Grain = Literal["hour", "day", "five", "third", "month", "quarter"]
+GRAINS: tuple[Grain, ...] = ("quarter", "month", "third", "five", "day", "hour")
+"""The largest first; each is made of whole blocks of the next."""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-_THIRD_DAYS = 10
-_THIRDS = 3
+# Parts of a month: the days of each but the last, and the day on which the last begins.
+_PARTS: Mapping[Grain, tuple[int, int]] = {"five": (5, 26), "third": (10, 21), "month": (31, 1)}
+_QUARTER_MONTHS = 3
 Stretch: TypeAlias = tuple[datetime, datetime]
 """From the first up to but not including the second."""
 
@@ -43,9 +45,10 @@ def floor(grain: Grain, moment: datetime) -> datetime:
     day = _FIRST + (moment - _FIRST) // DAY * DAY
     if grain == "day":
         return day
-    if grain == "month":
-        return day.replace(day=1)
-    return day.replace(day=min((day.day - 1) // _THIRD_DAYS, _THIRDS - 1) * _THIRD_DAYS + 1)
+    if grain == "quarter":
+        return day.replace(month=(day.month - 1) // _QUARTER_MONTHS * _QUARTER_MONTHS + 1, day=1)
+    days, last = _PARTS[grain]
+    return day.replace(day=min((day.day - 1) // days * days + 1, last))
 
 
 def following(grain: Grain, start: datetime) -> datetime:
@@ -54,9 +57,12 @@ def following(grain: Grain, start: datetime) -> datetime:
         return start + HOUR
     if grain == "day":
         return start + DAY
-    if grain == "third" and start.day <= (_THIRDS - 2) * _THIRD_DAYS + 1:
-        return start + _THIRD_DAYS * DAY
-    return (start.replace(day=1) + 32 * DAY).replace(day=1)
+    if grain in _PARTS:
+        days, last = _PARTS[grain]
+        if start.day < last:
+            return start + days * DAY
+    months = _QUARTER_MONTHS if grain == "quarter" else 1
+    return (start.replace(day=1) + months * 31 * DAY).replace(day=1)
 
 
 def ceiling(grain: Grain, moment: datetime) -> datetime:

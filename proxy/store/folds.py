@@ -1,4 +1,4 @@
-"""Folds: sums of the hourly sums over fewer dimensions and longer stretches of time, made in the background; see migration 0012.
+"""Folds: sums of the hourly sums over fewer dimensions and longer stretches of time, made in the background; see migrations 0012 and 0016.
 
 Reports read them where they can, and the hourly sums elsewhere, so that their answers don't depend on whether, or when, folds
 were made. Whatever changes an hour takes the marks of all that hold it away, and `make_due` makes them again.
@@ -17,7 +17,7 @@ from proxy.store.postgres import Connection, Pool, statements
 
 _SQL = statements("folds")
 WINDOW: Final = "window"
-"""The grain, beside those that sums are pieced of, of numbers of users in 24 hours that begin at any hour; see migration 0015."""
+"""The grain of 24 hours that begin at any hour, which overlap each other; see migrations 0015 and 0016."""
 DAYS_MAX = 2000
 """Made in one go; the rest next time."""
 
@@ -38,6 +38,7 @@ class Cut:
 
 
 WHO = Cut("who", frozenset({"user", "key", "group"}), counted=False, hours=False)
+WHO_MODEL = Cut("who_model", WHO.dimensions | {"model"}, counted=False, hours=False)
 FULL = Cut(
     "full",
     WHO.dimensions | {"provider", "model", "endpoint", "operation", "status", "tags"},
@@ -50,18 +51,23 @@ CUTS = (
         Cut(name, frozenset({name}))
         for name in ("provider", "status", "endpoint", "operation", "model", "group")
     ),
+    # Not counted: a value of one tag may stand in rows of several, and their users don't add up.
+    Cut("tags", frozenset({"tags"}), counted=False),
     Cut("what", FULL.dimensions - WHO.dimensions - {"tags"}, counted=False),
     WHO,
+    WHO_MODEL,
     FULL,
 )
 """Those with fewer rows first."""
+PEOPLE_CUTS = (WHO, WHO_MODEL, FULL)
+"""Those that tell users apart, of which usage_spans knows when each combination was used."""
 LATENCY_CUTS = ("model", "what")
 OUTCOME_CUTS = ("what", "full")
 
 
 async def make_due(pool: Pool, now: datetime) -> int:
-    """Fold every hour that is over since three hours or longer, every day of such hours, and the months' thirds and months of
-    such days; returns how many days were made. Of many workers one does it.
+    """Fold every hour that is over since three hours or longer, every day of such hours, and the larger blocks
+    of such days; returns how many days were made. Of many workers one does it.
     """
     made = 0
     for row in await pool.fetch(_SQL["foldable"], now, DAYS_MAX):
@@ -75,14 +81,14 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 await _fold(connection, "day", row["day"], row["day"] + DAY)
                 await connection.execute(_SQL["unmark_hours"], row["day"], row["day"] + DAY)
                 made += 1
-    grains: tuple[Grain, ...] = ("third", "month")
-    for grain in grains:
-        for row in await pool.fetch(_SQL["foldable_blocks"], grain):
+    for grain in reversed(GRAINS[: GRAINS.index("day")]):
+        parts = _finer(grain)
+        for row in await pool.fetch(_SQL["foldable_blocks"], grain, parts):
             async with pool.acquire() as connection, connection.transaction():
                 if not await _alone(connection):
                     return made
                 # What it is made of may have changed since.
-                still = await connection.fetch(_SQL["foldable_blocks"], grain)
+                still = await connection.fetch(_SQL["foldable_blocks"], grain, parts)
                 if row["start"] in {each["start"] for each in still}:
                     await _fold(connection, grain, row["start"], row["end"])
     for row in await pool.fetch(_SQL["foldable_windows"], None):
@@ -105,8 +111,8 @@ async def folded(connection: Connection, start: datetime, end: datetime) -> dict
 
 
 async def windows(connection: Connection, start: datetime, end: datetime) -> list[Stretch]:
-    """Stretches of days, as far as they may matter to a period, in which the number of users is known of each 24 hours that end at
-    one of their hours, up to midnight after them.
+    """Stretches of days, as far as they may matter to a period, of which each 24 hours are folded that end at one of their hours, up to
+    midnight after them.
     """
     return joined((row["start"], row["end"]) for row in await connection.fetch(_SQL["windows"], start, end))
 
@@ -123,7 +129,7 @@ async def _fold_hours(connection: Connection, hours: Sequence[datetime]) -> None
         for cut in CUTS:
             if cut.hours:
                 await connection.execute(_SQL[_named("fold_hours", cut)], *_of(cut), "hour", start, end)
-        for cut in (WHO, FULL):
+        for cut in PEOPLE_CUTS:
             await connection.execute(_SQL["span"], *_of(cut), start, end)
     await connection.execute(_SQL["mark"], "hour", list(hours))
 
@@ -135,24 +141,28 @@ async def _fold(connection: Connection, grain: Grain, start: datetime, end: date
     if grain == "day":
         await connection.execute(_SQL["fold_hours"], *_of(FULL), grain, start, end)
     else:
-        finer = GRAINS[GRAINS.index(grain) + 1]
-        await connection.execute(_SQL["fold_up"], *_of(FULL), grain, start, end, finer)
+        await connection.execute(_SQL["fold_up"], *_of(FULL), grain, start, end, _finer(grain))
     for cut in CUTS:
         if cut is not FULL:
             await connection.execute(_SQL[_named("fold_up", cut)], *_of(cut), grain, start, end, grain)
     for name in LATENCY_CUTS:
-        await connection.execute(_SQL["fold_latency"], name, grain, start, end)
+        await connection.execute(_SQL["fold_latency"], name, grain, start, end, _finer(grain))
     for name in OUTCOME_CUTS:
-        await connection.execute(_SQL["fold_outcomes"], name, grain, start, end)
+        await connection.execute(_SQL["fold_outcomes"], name, grain, start, end, _finer(grain))
     await connection.execute(_SQL["mark"], grain, [start])
 
 
 async def _fold_windows(connection: Connection, day: datetime) -> None:
     await connection.execute(_SQL["clear"], WINDOW, day - DAY + HOUR, day + HOUR)
     for cut in CUTS:
-        if cut.counted:
-            await connection.execute(_SQL["fold_windows"], *_of(cut), day)
+        if cut.hours:
+            await connection.execute(_SQL[_named("fold_windows", cut)], *_of(cut), day)
     await connection.execute(_SQL["mark"], WINDOW, [day])
+
+
+def _finer(grain: Grain) -> Grain:
+    """Of what blocks of a grain are made."""
+    return GRAINS[GRAINS.index(grain) + 1]
 
 
 def _named(statement: str, cut: Cut) -> str:

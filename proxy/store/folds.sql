@@ -34,21 +34,15 @@ limit $2;
 select exists (select from usage_folded where grain = $1 and at = $2);
 
 -- name: foldable_blocks
--- Thirds of a month whose days, or months whose thirds, are folded, and that are not, oldest first. $1 the grain.
-select block.at as start, block.ends as end
+-- Blocks of a grain all of whose parts are folded, and that are not, oldest first. $1 the grain, $2 that of its parts.
+select block.at as start, block_end($1::text, block.at) as end
 from (
-    select
-        case $1::text when 'third' then third_of(f.at) else date_trunc('month', f.at, 'UTC') end as at, count(*) as parts,
-        case
-            when $1 = 'third' and extract(day from third_of(min(f.at)) at time zone 'UTC') < 21
-            then third_of(min(f.at)) + interval '10 days'
-            else date_trunc('month', min(f.at), 'UTC') + interval '1 month'
-        end as ends
-    from usage_folded f
-    where f.grain = case $1::text when 'third' then 'day' else 'third' end
+    select block_of($1, part.at) as at, sum(block_end(part.grain, part.at) - part.at) as covered
+    from usage_folded part
+    where part.grain = $2::text
     group by 1
 ) block
-where block.parts = case $1::text when 'third' then extract(epoch from block.ends - block.at) / 86400 else 3 end
+where block.covered = block_end($1, block.at) - block.at
   and not exists (select from usage_folded made where made.grain = $1 and made.at = block.at)
 order by 1;
 
@@ -96,6 +90,17 @@ group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 from usage_folds r
 where r.cut = 'full' and r.grain = $6::text
   and r.at >= $4::timestamptz and r.at < $5::timestamptz
+group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+
+-- name: _from_windows
+from generate_series(1, 24) as window_end
+cross join lateral (
+    select h.* from usage_folds h
+    where h.cut = $1::text and h.grain = 'hour'
+      and h.at >= $3::timestamptz + (window_end - 24) * interval '1 hour'
+      and h.at < $3 + window_end * interval '1 hour'
+    offset 0
+) r
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 -- name: fold_hours
@@ -152,32 +157,62 @@ where day.grain = 'day'
 order by 1;
 
 -- name: fold_windows
--- The numbers of distinct users of the 24 stretches of 24 hours that end in a day, at whole hours: the days of any zone. Each row's
--- sums are nothing, so that adding them changes none. $1 the cut, $2 its dimensions, $3 the day.
+-- The 24 stretches of 24 hours that end in a day, at whole hours: the days of any zone. They are made of the hours of the same cut.
+-- $1 the cut, $3 the day.
 -- include: _into
 select
     $1::text, 'window', $3::timestamptz + (window_end - 24) * interval '1 hour',
-    '', '', r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status, '{}',
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'infinity', '-infinity', 0, count(*)
+-- include: _dimensions
+-- include: _sums
+    0, null::bigint
+-- include: _from_windows
+
+-- name: fold_windows_counted
+-- The same with the numbers of distinct users, which the fullest cut knows.
+-- include: _into
+select
+    summed.cut, summed.grain, summed.at, '', '', summed.group_id, summed.provider, summed.model, summed.endpoint,
+    summed.operation, summed.status, '{}',
+    summed.requests, summed.errors, summed.input_tokens, summed.cached_input_tokens, summed.cache_write_tokens,
+    summed.output_tokens, summed.reasoning_tokens, summed.total_tokens, summed.cost_nanousd, summed.cache_saved_nanousd,
+    summed.unpriced, summed.duration_ms, summed.ttfb_ms, summed.ttfb_count, summed.first_at, summed.last_at, 0, seen.users
 from (
     select
-        case when 'group' = any ($2::text[]) then r.group_id else '' end as group_id,
-        case when 'provider' = any ($2::text[]) then r.provider else '' end as provider,
-        case when 'model' = any ($2::text[]) then r.model else '' end as model,
-        case when 'endpoint' = any ($2::text[]) then r.endpoint else '' end as endpoint,
-        case when 'operation' = any ($2::text[]) then r.operation else '' end as operation,
-        case when 'status' = any ($2::text[]) then r.status else -1 end as status,
-        r.user_id,
-        -- 48 bits: the hours of the day before, then those of the day
-        bit_or(case when r.at < $3::timestamptz then r.hours::bigint else r.hours::bigint << 24 end) as hours
-    from usage_folds r
-    where r.cut = 'full' and r.grain = 'day'
-      and r.at >= $3 - interval '24 hours' and r.at < $3 + interval '24 hours'
+        $1::text, 'window', $3::timestamptz + (window_end - 24) * interval '1 hour',
+-- include: _dimensions
+-- include: _sums
+        0
+-- include: _from_windows
+) summed (
+    cut, grain, at, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags,
+    requests, errors, input_tokens, cached_input_tokens, cache_write_tokens, output_tokens,
+    reasoning_tokens, total_tokens, cost_nanousd, cache_saved_nanousd, unpriced, duration_ms,
+    ttfb_ms, ttfb_count, first_at, last_at, hours
+)
+join (
+    select
+        r.group_id, r.provider, r.model, r.endpoint, r.operation, r.status,
+        $3::timestamptz + (window_end - 24) * interval '1 hour' as at, count(*) as users
+    from (
+        select
+            case when 'group' = any ($2::text[]) then r.group_id else '' end as group_id,
+            case when 'provider' = any ($2::text[]) then r.provider else '' end as provider,
+            case when 'model' = any ($2::text[]) then r.model else '' end as model,
+            case when 'endpoint' = any ($2::text[]) then r.endpoint else '' end as endpoint,
+            case when 'operation' = any ($2::text[]) then r.operation else '' end as operation,
+            case when 'status' = any ($2::text[]) then r.status else -1 end as status,
+            r.user_id,
+            -- 48 bits: the hours of the day before, then those of the day
+            bit_or(case when r.at < $3::timestamptz then r.hours::bigint else r.hours::bigint << 24 end) as hours
+        from usage_folds r
+        where r.cut = 'full' and r.grain = 'day'
+          and r.at >= $3 - interval '24 hours' and r.at < $3 + interval '24 hours'
+        group by 1, 2, 3, 4, 5, 6, 7
+    ) r
+    cross join generate_series(1, 24) as window_end
+    where r.hours >> window_end & 16777215 <> 0
     group by 1, 2, 3, 4, 5, 6, 7
-) r
-cross join generate_series(1, 24) as window_end
-where r.hours >> window_end & 16777215 <> 0
-group by 3, 6, 7, 8, 9, 10, 11;
+) seen using (at, group_id, provider, model, endpoint, operation, status);
 
 -- name: windows
 -- Stretches of days whose windows are known, that touch $1 to $2.
@@ -187,21 +222,28 @@ where grain = 'window' and at >= $1::timestamptz - interval '1 day' and at < $2:
 order by 1;
 
 -- name: fold_latency
--- $1 the cut, $2 the grain (day: from hours), $3, $4 the stretch.
-insert into usage_latency_folds (cut, grain, at, provider, model, endpoint, measure, bucket, requests)
+-- $1 the cut, $2 the grain (day: from hours), $3, $4 the stretch, $5 the grain of its parts.
+insert into usage_latency_folds (cut, grain, at, provider, model, endpoint, measure, buckets, requests)
 select
-    $1::text, $2::text, $3::timestamptz, case $1 when 'what' then r.provider else '' end, r.model,
-    case $1 when 'what' then r.endpoint else '' end, r.measure, r.bucket, sum(r.requests)
+    $1::text, $2::text, $3::timestamptz, summed.provider, summed.model, summed.endpoint, summed.measure,
+    array_agg(summed.bucket order by summed.bucket), array_agg(summed.requests order by summed.bucket)
 from (
-    select h.provider, h.model, h.endpoint, h.measure, h.bucket, h.requests
-    from usage_latency_hourly h
-    where $2 = 'day' and h.hour >= $3 and h.hour < $4::timestamptz
-    union all
-    select f.provider, f.model, f.endpoint, f.measure, f.bucket, f.requests
-    from usage_latency_folds f
-    where $2 <> 'day' and f.cut = $1 and f.grain = case $2 when 'month' then 'third' else 'day' end and f.at >= $3 and f.at < $4
-) r
-group by 4, 5, 6, 7, 8;
+    select
+        case $1 when 'what' then r.provider else '' end as provider, r.model,
+        case $1 when 'what' then r.endpoint else '' end as endpoint, r.measure, r.bucket, sum(r.requests)::bigint as requests
+    from (
+        select h.provider, h.model, h.endpoint, h.measure, h.bucket, h.requests
+        from usage_latency_hourly h
+        where $2 = 'day' and h.hour >= $3 and h.hour < $4::timestamptz
+        union all
+        select f.provider, f.model, f.endpoint, f.measure, each.bucket, each.requests
+        from usage_latency_folds f
+        cross join lateral unnest(f.buckets, f.requests) as each (bucket, requests)
+        where $2 <> 'day' and f.cut = $1 and f.grain = $5::text and f.at >= $3 and f.at < $4
+    ) r
+    group by 1, 2, 3, 4, 5
+) summed
+group by 4, 5, 6, 7;
 
 -- name: fold_outcomes
 -- The same of outcomes.
@@ -223,7 +265,7 @@ from (
         f.group_id, f.provider, f.model, f.endpoint, f.streamed, f.status, f.outcome, f.error_code, f.finish_reason,
         f.service_tier, f.usage_source, f.requests
     from usage_outcomes_folds f
-    where $2 <> 'day' and f.cut = $1 and f.grain = case $2 when 'month' then 'third' else 'day' end and f.at >= $3 and f.at < $4
+    where $2 <> 'day' and f.cut = $1 and f.grain = $5::text and f.at >= $3 and f.at < $4
 ) r
 group by 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14;
 
@@ -267,5 +309,5 @@ group by grain, island, step
 union all
 select grain, at, null
 from usage_folded
-where grain in ('third', 'month') and at >= $1::timestamptz - interval '31 days' and at < $2::timestamptz
+where grain in ('five', 'third', 'month', 'quarter') and at >= $1::timestamptz - interval '92 days' and at < $2::timestamptz
 order by 1, 2;

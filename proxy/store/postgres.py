@@ -3,6 +3,7 @@
 A statement in `keys.sql` is headed by `-- name: fetch_live_keys` and a comment of purpose, and uses native `$1`
 parameters. `statements("keys")` returns them as a mapping. Every statement is prepared against a migrated database by a test.
 A part that several statements of a file share is named with a leading underscore; `-- include: _part` stands for its text.
+Files whose statements are put together as a question needs them are read by templates.py.
 """
 
 from __future__ import annotations
@@ -53,13 +54,18 @@ _INCLUDE = re.compile(r"^-- include: (_[a-z0-9_]+)\s*$", re.MULTILINE)
 
 
 @cache
+def parts(module: str) -> Mapping[str, str]:
+    """All that proxy/store/<module>.sql names, as it stands there."""
+    split = _NAME.split((Path(__file__).parent / f"{module}.sql").read_text())
+    names, bodies = split[1::2], split[2::2]
+    assert len(set(names)) == len(names), f"{module}.sql names a statement twice"
+    return MappingProxyType({name: body.strip() for name, body in zip(names, bodies, strict=True)})
+
+
+@cache
 def statements(module: str) -> Mapping[str, str]:
     """The named statements of proxy/store/<module>.sql."""
-    text = (Path(__file__).parent / f"{module}.sql").read_text()
-    parts = _NAME.split(text)
-    names, bodies = parts[1::2], parts[2::2]
-    assert len(set(names)) == len(names), f"{module}.sql names a statement twice"
-    named = {name: body.strip() for name, body in zip(names, bodies, strict=True)}
+    named = parts(module)
 
     def whole(body: str) -> str:
         return _INCLUDE.sub(lambda found: whole(named[found[1]]), body)

@@ -18,9 +18,10 @@ from uuid import UUID
 from proxy.core.period import Period
 from proxy.store.postgres import Connection, statements
 from proxy.store.rows import Row
-from proxy.store.stats import SEPARATOR, Filters, Question
+from proxy.store.stats import Filters, Question
 
 _SQL = statements("records_read")
+_SEPARATOR = "\x1f"
 FACETS = frozenset(
     {
         "provider", "endpoint", "model", "operation", "status", "streamed", "service_tier", "finish_reason",
@@ -74,7 +75,7 @@ def parameter(filters: Filters) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name, values in filters.where.items():
         kept = [f"{name}={value[:FACET_CHARS_MAX]}" for value in values] if name in FACETS else values
-        document[name] = SEPARATOR.join(kept)
+        document[name] = _SEPARATOR.join(kept)
     if filters.tags:
         document["tags"] = dict(filters.tags)
     return document

@@ -16,9 +16,10 @@ from proxy.core.period import Period, whole_hours
 from proxy.core.stretches import pieces
 from proxy.store import folds
 from proxy.store.folds import FULL, Cut
-from proxy.store.postgres import Connection, statements
+from proxy.store.postgres import Connection
 from proxy.store.rows import Row
 from proxy.store.stats_plan import Asked, columns, plan, rate_changes
+from proxy.store.templates import Statement, fill
 
 Dimension = Literal[
     "user", "group", "key", "model", "endpoint", "operation", "provider", "status",
@@ -44,6 +45,7 @@ LATENCY_DETAIL = DETAIL | {"user", "key", "operation", "status", "user_active"}
 """The same for the hourly histograms of latencies, which are by group, provider, model and endpoint."""
 OUTCOME_DETAIL = frozenset({"user", "key", "operation", "active", "user_active", "end_user", "failed"})
 """The same for the hourly counts of outcomes."""
+_NO_LABELS = {"first": "none", "other": "none"}
 _EXCHANGE_DIMENSIONS = frozenset({"group", "provider", "model", "endpoint"})
 _LATENCY_CUTS = (
     Cut("model", frozenset({"model"})),
@@ -51,9 +53,8 @@ _LATENCY_CUTS = (
 )
 _OUTCOME_CUTS = (Cut("what", frozenset({"provider", "model", "endpoint"})), Cut("full", _EXCHANGE_DIMENSIONS))
 """Of folds of latencies and outcomes; what none has is read from the hours."""
-SEPARATOR = "\x1f"
 SUMMARY_BATCH = 500
-_SQL = statements("stats")
+_FLAGS = frozenset({"streamed", "user_active"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,29 @@ class Filters:
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """The parameter $1 of the statements."""
-        document: dict[str, Any] = {name: SEPARATOR.join(values) for name, values in self.where.items()}
+    def values(self) -> dict[str, Any]:
+        """Parameters."""
+        found: dict[str, Any] = {"tags": dict(self.tags)}
+        for name, values in self.where.items():
+            if name in _FLAGS:
+                found[name] = [value == "true" for value in values]
+            else:
+                found[name] = [int(value) for value in values] if name == "status" else list(values)
+        return found
+
+    def words(self, detail: frozenset[str]) -> dict[str, tuple[str, ...]]:
+        """The parts of a statement that filter sums, which don't tell `detail` apart, and those that filter records."""
+        names = [name for name in self.where if name not in ("active", "failed")]
         if self.tags:
-            document["tags"] = dict(self.tags)
-        return document
+            names.append("tags")
+        voided = {"all": (), "false": ("_detail_voided",)}
+        details = voided.get("".join(self.where.get("active", ())), ("_detail_standing",))
+        if "failed" in self.where:
+            details += ("_detail_failed",)
+        return {
+            "filters": tuple(f"_where_{name}" for name in names if name not in detail),
+            "detail_filters": details + tuple(f"_detail_{name}" for name in names),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,98 +144,127 @@ async def totals(connection: Connection, question: Question, *, users: bool = Tr
 
     `by_rate` are [cost, what the cache saved] by the days, as text, from which rates of currencies hold.
     """
-    row: Row = await connection.fetchrow(
-        _SQL["totals"], *await _parameters(connection, question, count_users=users)
-    )
+    sources = await _sources(connection, question, users="counted" if users else "none")
+    words = sources.words | _NO_LABELS | {"seen": ("_seen",) if sources.others else ()}
+    statement = fill("stats", "totals", words)
+    row: Row = await connection.fetchrow(statement.text, *statement.arguments(sources.values))
     return row
-
-
-async def _parameters(
-    connection: Connection,
-    question: Question,
-    grouped: frozenset[str] = frozenset(),
-    tags: tuple[str | None, ...] = (),
-    *,
-    count_users: bool = True,
-) -> tuple[Any, ...]:
-    """The parameters $1 to $23."""
-    period = question.period
-    changes = rate_changes(question.rate_days, period)
-    made = await plan(
-        connection,
-        Asked(
-            period,
-            question.now,
-            question.hours(*tags),
-            frozenset("tags" if name == "tag" else name for name in grouped),
-            question.filtered(),
-            changes,
-            count_users,
-        ),
-    )
-    return (
-        question.filters.as_json(),
-        period.start,
-        period.end,
-        *made.parameters(),
-        changes,
-        *made.hours_of_days(),
-    )
 
 
 async def by(connection: Connection, question: Question, grouping: Grouping) -> tuple[list[Row], int]:
     """One page of rows (`first`, `second`, sums), and how many there are on all pages."""
     dimensions = frozenset(each for each in (grouping.first, grouping.second) if each is not None)
-    rows = await connection.fetch(
-        _SQL["by"],
-        *await _parameters(connection, question, dimensions, grouping.tags),
-        grouping.first,
-        grouping.second,
-        question.period.zone.key,
-        *grouping.tags,
-        grouping.sort,
-        grouping.ascending,
-        grouping.limit,
-        grouping.offset,
-        grouping.at_least,
-    )
+    sources = await _sources(connection, question, dimensions, grouping.tags)
+    counted = "counted" if sources.others else "known"
+    words = {
+        "first": "first_tag" if grouping.first == "tag" else grouping.first,
+        "other": "other_tag" if grouping.second == "tag" else grouping.second or "none",
+        "second": "second" if grouping.second is not None else "no_second",
+        "counted": ("_counted",) if sources.others else (),
+        "joined": ("_joined",) if sources.others else (),
+        "users": "one" if "user" in dimensions else counted,
+        "sort": grouping.sort,
+        "direction": "asc" if grouping.ascending else "desc",
+        "name_direction": "desc" if grouping.sort == "name" and not grouping.ascending else "asc",
+    }
+    values = {
+        "zone": question.period.zone.key,
+        "first_tag": grouping.tags[0],
+        "other_tag": grouping.tags[1],
+        "at_least": grouping.at_least,
+        "limit": grouping.limit,
+        "offset": grouping.offset,
+    }
+    statement = fill("stats", "by", sources.words | words)
+    rows = await connection.fetch(statement.text, *statement.arguments(sources.values | values))
     return rows, rows[0]["rows_total"] if rows else 0
 
 
 async def user_summaries(connection: Connection, question: Question) -> AsyncIterator[list[Row]]:
     """Every user's sums with `user_name`, `user_email` and `group_name`, in batches, within the caller's transaction."""
-    parameters = await _parameters(connection, question, frozenset({"user"}))
-    cursor = await connection.cursor(_SQL["user_summaries"], *parameters)
+    sources = await _sources(connection, question, frozenset({"user"}))
+    statement = fill("stats", "user_summaries", sources.words | {"first": "user", "other": "none"})
+    cursor = await connection.cursor(statement.text, *statement.arguments(sources.values))
     while rows := await cursor.fetch(SUMMARY_BATCH):
         yield rows
 
 
 async def users_seen(connection: Connection, question: Question) -> Row:
     """How many users were `active` in the period, of them `new` ones (nothing before it) and `returning` ones."""
-    row: Row = await connection.fetchrow(_SQL["users_seen"], *await _parameters(connection, question))
+    sources = await _sources(connection, question, users="listed")
+    statement = fill("stats", "users_seen", sources.words)
+    row: Row = await connection.fetchrow(statement.text, *statement.arguments(sources.values))
     return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """What a statement is put together of, and its parameters. `others`: users are counted apart."""
+
+    words: dict[str, str | tuple[str, ...]]
+    values: dict[str, Any]
+    others: bool
+
+
+async def _sources(
+    connection: Connection,
+    question: Question,
+    grouped: frozenset[str] = frozenset(),
+    tags: tuple[str | None, ...] = (),
+    *,
+    users: Literal["counted", "listed", "none"] = "counted",
+) -> _Sources:
+    period = question.period
+    changes = rate_changes(question.rate_days, period)
+    dimensions = frozenset("tags" if name == "tag" else name for name in grouped)
+    asked = Asked(
+        period, question.now, question.hours(*tags), dimensions, question.filtered(), changes, users
+    )
+    made = await plan(connection, asked)
+    people = made.people()
+    words: dict[str, str | tuple[str, ...]] = {
+        **question.filters.words(DETAIL),
+        "cut": made.cut.name,
+        "people_cut": made.people_cut.name if made.people_cut is not None else "",
+        "details": ("_details",) if made.from_records else (),
+        "facts": made.facts(),
+        "people": ("_people",) if people else (),
+        "people_sources": people or ("_hourly_people",),
+        "summed": "_rated" if changes else "_summed",
+    }
+    values = (
+        question.filters.values()
+        | made.values()
+        | {"start": period.start, "end": period.end, "changes": changes}
+    )
+    return _Sources(words, values, bool(people))
 
 
 async def latencies(connection: Connection, question: Question) -> dict[tuple[str, str], dict[int, int]]:
     """Histograms by (model, "duration" or "ttfb"): bucket -> requests."""
-    parameters = await _of_exchanges(connection, question, LATENCY_DETAIL, _LATENCY_CUTS)
+    statement, values = await _of_exchanges(connection, question, "latencies", LATENCY_DETAIL, _LATENCY_CUTS)
     found: dict[tuple[str, str], dict[int, int]] = {}
-    for row in await connection.fetch(_SQL["latencies"], *parameters):
-        found.setdefault((row["model"], row["measure"]), {})[row["bucket"]] = row["requests"]
-    return found
+    for row in await connection.fetch(statement.text, *statement.arguments(values)):
+        counts = found.setdefault((row["model"], row["measure"]), {})
+        for bucket, requests in zip(row["buckets"], row["requests"], strict=True):
+            counts[bucket] = counts.get(bucket, 0) + requests
+    return {
+        of: {bucket: requests for bucket, requests in counts.items() if requests > 0}
+        for of, counts in found.items()
+    }
 
 
 async def outcomes(connection: Connection, question: Question) -> list[Row]:
     """How exchanges ended: rows of model, status, outcome, error_code, finish_reason, service_tier, requests."""
-    parameters = await _of_exchanges(connection, question, OUTCOME_DETAIL, _OUTCOME_CUTS)
-    rows: list[Row] = await connection.fetch(_SQL["outcomes"], *parameters)
+    statement, values = await _of_exchanges(connection, question, "outcomes", OUTCOME_DETAIL, _OUTCOME_CUTS)
+    rows: list[Row] = await connection.fetch(statement.text, *statement.arguments(values))
     return rows
 
 
 async def _of_exchanges(
-    connection: Connection, question: Question, detail: frozenset[str], cuts: Sequence[Cut]
-) -> tuple[Any, ...]:
-    """The parameters of latencies and outcomes."""
+    connection: Connection, question: Question, name: str, detail: frozenset[str], cuts: Sequence[Cut]
+) -> tuple[Statement, dict[str, Any]]:
+    """The statement of latencies or outcomes, and its parameters."""
     period, filters = question.period, question.filters
     start, end = question.hours(detail=detail, tags_summed=False)
     needed = (frozenset(filters.where) & _EXCHANGE_DIMENSIONS) if start < end else frozenset()
@@ -225,14 +272,23 @@ async def _of_exchanges(
     cover = pieces(
         start, end, await folds.folded(connection, start, end) if cut is not None else {}, FULL.grains
     )
-    from_records = start > period.start or end < period.end
-    name = cut.name if cut is not None else ""
-    return (filters.as_json(), period.start, period.end, start, end, from_records, name, *columns(cover))
+    sources = {
+        f"_folded_{name}": any(each.grain is not None for each in cover),
+        f"_hourly_{name}": any(each.grain is None for each in cover),
+        f"_recorded_{name}": start > period.start or end < period.end,
+    }
+    chosen = tuple(each for each, there in sources.items() if there) or (f"_hourly_{name}",)
+    values = filters.values() | columns(cover)
+    values |= {"start": period.start, "end": period.end, "first_hour": start, "last_hour": end}
+    values["cut"] = cut.name if cut is not None else ""
+    return fill("stats", name, {**filters.words(detail | {"tags"}), name: chosen}), values
 
 
 async def names(
     connection: Connection, kind: Dimension, ids: Sequence[str], *, user_id: str | None = None
 ) -> dict[str, Row]:
     """Names of users, groups or keys by id; rows that are gone, or not this user's own, are left out."""
-    rows = await connection.fetch(_SQL["names"], kind, list(ids), user_id)
+    statement = fill("stats", "names", {})
+    values = {"kind": kind, "ids": list(ids), "own": user_id}
+    rows = await connection.fetch(statement.text, *statement.arguments(values))
     return {row["id"]: row for row in rows}

@@ -1,14 +1,14 @@
 """Which sums answer a question: the cut of folds with the fewest rows that tells its dimensions and filters apart, over the
 largest blocks of time that fit; the hourly sums for what is not folded; records for parts of hours and filters in DETAIL.
 
-Users are counted apart from sums, since distinct users don't add up: by the numbers that folds keep where a row of the answer
-is one block of one cut, or a day of another zone; by when each combination was used last where the period reaches up to
-now; else by the users in the folds.
+Days of another zone are folded too, as windows. Users are counted apart from sums, since distinct users don't add up: by the
+numbers that folds keep where a row of the answer is one block, or window, of one cut; by when each combination was used last where
+the period reaches up to now; else by the users in the folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
@@ -17,11 +17,10 @@ from zoneinfo import ZoneInfo
 from proxy.core.period import Period
 from proxy.core.stretches import DAY, GRAINS, HOUR, Grain, Piece, Stretch, floor, pieces
 from proxy.store import folds
-from proxy.store.folds import CUTS, FULL, WHO, WINDOW, Cut
+from proxy.store.folds import CUTS, PEOPLE_CUTS, WINDOW, Cut
 from proxy.store.postgres import Connection
 
 TIMES = frozenset({"year", "month", "day", "hour"})
-_PEOPLE = (WHO, FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,8 @@ class Asked:
     grouped: frozenset[str] = frozenset()
     filtered: dict[str, int] = field(default_factory=dict)
     splits: tuple[datetime, ...] = ()
-    count_users: bool = True
+    users: Literal["counted", "listed", "none"] = "counted"
+    """Whether the answer tells their number, who they are, or nothing of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,56 +52,73 @@ class DayPart:
 
 @dataclass(slots=True)
 class Plan:
-    """Parameters $4 to $20, $22 and $23 of the statements over _facts."""
+    """Sources of the statements in stats.sql."""
 
     hours: tuple[datetime, datetime]
     from_records: bool
     cut: Cut
     pieces: list[Piece]
     windows: list[datetime] = field(default_factory=list)
-    """Beginnings of days of another zone whose number of users is known."""
+    """Beginnings of days of another zone that are folded."""
     known_grain: Grain | Literal["window"] | None = None
     people_cut: Cut | None = None
     people_pieces: list[Piece] = field(default_factory=list)
     people_spans: bool = False
     people_parts: list[DayPart] = field(default_factory=list)
 
-    def parameters(self) -> tuple[Any, ...]:
-        """In their order."""
-        grains, starts, ends, *left = columns(self.people_pieces)
-        summed_grains, summed_starts, summed_ends, *summed_left = columns(self.pieces)
-        parts = self.people_parts
-        return (
-            *self.hours, self.from_records, self.cut.name,
-            [*summed_grains, *(WINDOW for _ in self.windows)],
-            [*summed_starts, *self.windows],
-            [*summed_ends, *(start + HOUR for start in self.windows)],
-            *summed_left, self.known_grain or "",
-            self.people_cut.name if self.people_cut is not None else "",
-            [*grains, *("day" for _ in parts)],
-            [*starts, *(part.start for part in parts)],
-            [*ends, *(part.end for part in parts)],
-            *left, self.people_spans,
-        )  # fmt: skip
+    def facts(self) -> tuple[str, ...]:
+        """The parts that tell sums; one at least."""
+        found = {
+            "_folded_facts": self.windows or any(each.grain is not None for each in self.pieces),
+            "_hourly_facts": any(each.grain is None for each in self.pieces),
+            "_recorded_facts": self.from_records,
+        }
+        return tuple(name for name, there in found.items() if there) or ("_hourly_facts",)
 
-    def hours_of_days(self) -> tuple[list[int], list[int]]:
-        """Parameters $22 and $23."""
-        whole = [0] * sum(each.grain is not None for each in self.people_pieces)
-        parts = self.people_parts
-        return [*whole, *(part.hours for part in parts)], [*whole, *(part.shift for part in parts)]
+    def people(self) -> tuple[str, ...]:
+        """The parts that tell who else was there; none when that need not be known."""
+        if self.people_cut is None:
+            return ()
+        found = {
+            "_folded_people": any(each.grain is not None for each in self.people_pieces),
+            "_people_of_parts": self.people_parts,
+            "_hourly_people": any(each.grain is None for each in self.people_pieces),
+            "_people_since": self.people_spans,
+            "_recorded_people": self.from_records,
+        }
+        return tuple(name for name, there in found.items() if there)
+
+    def values(self) -> dict[str, Any]:
+        """Parameters."""
+        pieces, people, parts = columns(self.pieces), columns(self.people_pieces), self.people_parts
+        return {
+            "first_hour": self.hours[0],
+            "last_hour": self.hours[1],
+            "known_grain": self.known_grain or "",
+            **pieces,
+            "grains": [*pieces["grains"], *(WINDOW for _ in self.windows)],
+            "starts": [*pieces["starts"], *self.windows],
+            "ends": [*pieces["ends"], *(start + HOUR for start in self.windows)],
+            **{f"people_{name}": values for name, values in people.items()},
+            "people_cut": self.people_cut.name if self.people_cut is not None else "",
+            "part_starts": [part.start for part in parts],
+            "part_ends": [part.end for part in parts],
+            "part_hours": [part.hours for part in parts],
+            "part_shifts": [part.shift for part in parts],
+        }
 
 
-def columns(cover: Sequence[Piece]) -> tuple[list[Any], ...]:
-    """Grains, starts and ends of folded pieces, and starts and ends of the others."""
+def columns(cover: Sequence[Piece]) -> dict[str, list[Any]]:
+    """Parameters: grains, starts and ends of folded pieces, and starts and ends of the others."""
     folded = [each for each in cover if each.grain is not None]
     left = [each for each in cover if each.grain is None]
-    return (
-        [each.grain for each in folded],
-        [each.start for each in folded],
-        [each.end for each in folded],
-        [each.start for each in left],
-        [each.end for each in left],
-    )
+    return {
+        "grains": [each.grain for each in folded],
+        "starts": [each.start for each in folded],
+        "ends": [each.end for each in folded],
+        "hour_starts": [each.start for each in left],
+        "hour_ends": [each.end for each in left],
+    }
 
 
 def cut_of(dimensions: frozenset[str], cuts: Sequence[Cut] = CUTS) -> Cut:
@@ -116,35 +133,40 @@ async def plan(connection: Connection, asked: Asked) -> Plan:
     times, dimensions = asked.grouped & TIMES, asked.grouped - TIMES
     needed = dimensions | asked.filtered.keys()
     made = Plan(asked.hours, start > period.start or end < period.end, cut_of(needed), [])
+    counted = asked.users != "none" and "user" not in dimensions
+    if counted:
+        made.people_cut = cut_of(needed | {"user"}, PEOPLE_CUTS)
     if start >= end:
-        made.people_cut = FULL
         return made
     summed = await folds.folded(connection, start, end)
     splits = _splits(asked, times)
 
-    def cover(cut: Cut) -> list[Piece]:
+    def cover(cut: Cut, first: datetime, last: datetime) -> list[Piece]:
         grains = tuple(grain for grain in _grains(times, period.zone.key) if grain in cut.grains)
-        return pieces(start, end, summed, grains, splits)
+        return pieces(first, last, summed, grains, splits)
 
-    made.pieces = cover(made.cut)
-    if not asked.count_users or "user" in dimensions:
+    local_days = "day" in times and "hour" not in times and period.zone.key != "UTC"
+    if local_days and made.cut.hours:
+        made.windows = _windows(asked.hours, await folds.windows(connection, start, end), period.zone, splits)
+    for first, last in _between(made.windows, start, end):
+        made.pieces += cover(made.cut, first, last)
+    if made.people_cut is None:
         return made
-    people_cut = cut_of(needed | {"user"}, _PEOPLE)
-    made.people_cut = people_cut
     if not times and period.end >= asked.now:
         left = pieces(start, end, summed, ("hour",))
         made.people_spans = True
         made.people_pieces = [each for each in left if each.grain is None]
-        return made
-    if "day" in times and "hour" not in times and period.zone.key != "UTC":
-        if _is_one_row(asked, made):
-            made.known_grain = WINDOW
-            made.windows = _windows(start, end, await folds.windows(connection, start, end), period.zone)
-        _count_local_days(made, summed.get("day", ()), period.zone)
-        return made
-    made.known_grain = _known_grain(asked, made, times)
-    known = [each for each in made.pieces if each.grain is not None and each.grain == made.known_grain]
-    made.people_pieces = _without(cover(people_cut), known)
+    elif local_days:
+        known = _is_one_row(asked, made)
+        made.known_grain = WINDOW if known else None
+        for first, last in _between(made.windows if known else (), start, end):
+            _count_local_days(made, first, last, summed.get("day", ()), period.zone)
+    else:
+        made.known_grain = _known_grain(asked, made, times)
+        known_pieces = [
+            each for each in made.pieces if each.grain is not None and each.grain == made.known_grain
+        ]
+        made.people_pieces = _without(cover(made.people_cut, start, end), known_pieces)
     return made
 
 
@@ -152,7 +174,9 @@ def _grains(times: frozenset[str], zone: str) -> tuple[Grain, ...]:
     """Those that a row of time can be made of, beside splits."""
     if "hour" in times or ("day" in times and zone != "UTC"):
         return ("hour",)
-    return ("day", "hour") if "day" in times else GRAINS
+    if "day" in times:
+        return ("day", "hour")
+    return GRAINS[GRAINS.index("month") :] if "month" in times else GRAINS
 
 
 def _splits(asked: Asked, times: frozenset[str]) -> list[datetime]:
@@ -180,6 +204,8 @@ def _known_grain(asked: Asked, made: Plan, times: frozenset[str]) -> Grain | Non
     """The grain of the pieces each of whose rows is one row of the answer, its number of users known; None: there is none."""
     if not _is_one_row(asked, made) or len(times) > 1:
         return None
+    if asked.users == "listed":
+        return None
     if not times:
         whole = len(made.pieces) == 1 and made.pieces[0].one_block and not made.from_records
         return made.pieces[0].grain if whole else None
@@ -197,8 +223,13 @@ def _is_one_row(asked: Asked, made: Plan) -> bool:
     return made.cut.counted and made.cut.dimensions <= (asked.grouped - TIMES) | single
 
 
-def _windows(start: datetime, end: datetime, known: Sequence[Stretch], zone: ZoneInfo) -> list[datetime]:
-    """The beginnings of a zone's days of 24 hours that lie within a period and end on UTC days whose windows are known."""
+def _windows(
+    hours: tuple[datetime, datetime], known: Sequence[Stretch], zone: ZoneInfo, splits: Sequence[datetime]
+) -> list[datetime]:
+    """The beginnings of a zone's days of 24 hours that lie within a period, end on UTC days whose windows are folded, and that
+    nothing splits.
+    """
+    start, end = hours
     found: list[datetime] = []
     if not known:
         return found
@@ -208,20 +239,29 @@ def _windows(start: datetime, end: datetime, known: Sequence[Stretch], zone: Zon
     while (begins := datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)) + DAY <= end:
         day += timedelta(days=1)
         ends = datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
-        if begins >= start and ends - begins == DAY and any(first < ends <= last for first, last in known):
+        if begins < start or ends - begins != DAY or any(begins < moment < ends for moment in splits):
+            continue
+        if any(first < ends <= last for first, last in known):
             found.append(begins)
     return found
 
 
-def _count_local_days(made: Plan, days: Sequence[Stretch], zone: ZoneInfo) -> None:
-    """What windows don't tell is counted in folded days, by their hours, and in the hourly sums."""
-    at = made.hours[0]
-    for begins in (*made.windows, made.hours[1]):
+def _between(windows: Sequence[datetime], start: datetime, end: datetime) -> Iterator[Stretch]:
+    """What of a period lies outside windows."""
+    at = start
+    for begins in (*windows, end):
         if at < begins:
-            made.people_parts += _day_parts(at, begins, days, zone)
-            left = pieces(at, begins, {"hour": days}, ("hour",))
-            made.people_pieces += [each for each in left if each.grain is None]
+            yield at, begins
         at = begins + DAY
+
+
+def _count_local_days(
+    made: Plan, start: datetime, end: datetime, days: Sequence[Stretch], zone: ZoneInfo
+) -> None:
+    """Users are counted in folded days, by their hours, and in the hourly sums."""
+    made.people_parts += _day_parts(start, end, days, zone)
+    left = pieces(start, end, {"hour": days}, ("hour",))
+    made.people_pieces += [each for each in left if each.grain is None]
 
 
 def _day_parts(start: datetime, end: datetime, days: Sequence[Stretch], zone: ZoneInfo) -> list[DayPart]:

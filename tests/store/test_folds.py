@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from proxy.core.period import Period
-from proxy.core.stretches import floor
+from proxy.core.stretches import GRAINS, floor
 from proxy.store import erasures, folds, records, stats
 from proxy.store.stats import Filters, Grouping, Question
 from tests.admin import usage
@@ -21,11 +21,13 @@ CROWD = [
     for number in range(3)
 ]
 OLD = NOW - timedelta(days=30)
+FIRST = datetime(2026, 3, 30, 12, tzinfo=UTC)
+"""From here on every day is folded: the second quarter is whole."""
 
 
 @pytest.fixture
 async def lines(pool):
-    generated = usage.generate(CROWD, count=500)
+    generated = [record(FIRST, **CROWD[2]), *usage.generate(CROWD, count=500)]
     await records.store(pool, list(map(payload, generated)), ("grade",))
     return generated
 
@@ -35,7 +37,7 @@ def period(start, end, zone="UTC"):
 
 
 PERIODS = [
-    period(datetime(2026, 5, 1, tzinfo=UTC), NOW),
+    period(datetime(2026, 3, 1, tzinfo=UTC), NOW),
     period(datetime(2026, 6, 3, 10, 20, 30, tzinfo=UTC), datetime(2026, 8, 1, 7, 59, tzinfo=UTC)),
     period(datetime(2026, 6, 3, 22, tzinfo=UTC), datetime(2026, 8, 1, 22, tzinfo=UTC), "Europe/Berlin"),
     period(datetime(2026, 7, 12, 1, tzinfo=UTC), datetime(2026, 7, 12, 23, tzinfo=UTC)),
@@ -71,9 +73,10 @@ async def answers(pool):
     """What is told of every period with every filter."""
     found = []
     async with pool.acquire() as connection:
-        for asked in PERIODS:
-            for filters in FILTERS:
-                question = Question(asked, NOW, filters, frozenset({"grade"}), RATES)
+        for period_number, asked in enumerate(PERIODS):
+            for filter_number, filters in enumerate(FILTERS):
+                rates = RATES if (period_number + filter_number) % 2 else ()
+                question = Question(asked, NOW, filters, frozenset({"grade"}), rates)
                 found.append(dict(await stats.totals(connection, question)))
                 found.append(dict(await stats.users_seen(connection, question)))
                 found.append(await stats.latencies(connection, question))
@@ -99,11 +102,13 @@ async def made(pool, grain):
 async def test_no_answer_depends_on_whether_they_were_made(pool, lines):
     hourly = await answers(pool)
     assert await folds.make_due(pool, NOW) > 90
-    assert {grain: len(await made(pool, grain)) for grain in ("hour", "day", "third", "month")} == {
+    assert {grain: len(await made(pool, grain)) for grain in GRAINS} == {
+        "quarter": 1,
+        "month": 4,
+        "third": 13,
+        "five": 26,
+        "day": 138,
         "hour": 10,
-        "day": 100,
-        "third": 9,
-        "month": 2,
     }
 
     assert await answers(pool) == hourly
@@ -128,7 +133,7 @@ async def test_each_cut_sums_to_the_records_in_each_grain(pool, lines, cut):
         )
     )
 
-    for grain in ("hour", "day", "third", "month"):
+    for grain in GRAINS:
         rows = await pool.fetch(
             f"select {columns}, sum(requests)::bigint as requests from usage_folds f where cut = $1 and grain = $2",
             cut,
@@ -137,7 +142,7 @@ async def test_each_cut_sums_to_the_records_in_each_grain(pool, lines, cut):
         blocks = await pool.fetch(
             "select at from usage_folds where grain = $1 and cut = 'total' group by 1", grain
         )
-        if grain == "hour" and cut in ("who", "full"):
+        if grain == "hour" and cut in [each.name for each in folds.PEOPLE_CUTS]:
             assert rows[0]["requests"] is None
             continue
         starts = [row["at"] for row in blocks]
@@ -152,7 +157,7 @@ async def test_each_cut_sums_to_the_records_in_each_grain(pool, lines, cut):
 async def test_they_are_read(pool, lines):
     await folds.make_due(pool, NOW)
     await pool.execute(
-        "update usage_folds set requests = requests + 1000 where grain = 'month' and cut = 'total' and at = '2026-06-01Z'"
+        "update usage_folds set requests = requests + 1000 where grain = 'quarter' and cut = 'total'"
     )
 
     row = await stats.totals(pool, Question(PERIODS[0], NOW))
@@ -163,7 +168,9 @@ async def test_they_are_read(pool, lines):
 async def test_users_of_the_days_of_every_zone_are_those_of_the_records(pool, lines):
     await folds.make_due(pool, NOW)
     # What is counted in folds by people would be seen.
-    await pool.execute("update usage_folds set user_id = user_id || at where cut in ('who', 'full')")
+    await pool.execute(
+        "update usage_folds set user_id = user_id || at where cut in ('who', 'who_model', 'full')"
+    )
     for ahead in range(-12, 15):
         zone = ZoneInfo(f"Etc/GMT{-ahead:+d}")
         start, end = datetime(2026, 7, 1, tzinfo=zone), datetime(2026, 8, 13, tzinfo=zone)
@@ -195,13 +202,14 @@ async def test_hours_are_folded_when_three_hours_old_and_days_without_usage_too(
 
 async def test_a_late_record_unfolds_what_holds_it_and_no_more(pool, lines):
     await folds.make_due(pool, NOW)
-    before = {grain: await made(pool, grain) for grain in ("day", "window", "third", "month")}
+    before = {grain: await made(pool, grain) for grain in ("day", "window", "five", "third", "month")}
 
     await records.store(pool, [payload(record(OLD, **CROWD[0]))])
 
     day = OLD.replace(hour=0, minute=0)
     assert before["day"] - await made(pool, "day") == {day}
     assert before["window"] - await made(pool, "window") == {day, day + timedelta(days=1)}
+    assert before["five"] - await made(pool, "five") == {floor("five", OLD)}
     assert before["third"] - await made(pool, "third") == {day.replace(day=11)}
     assert before["month"] - await made(pool, "month") == {day.replace(day=1)}
     hours = {hour for hour in await made(pool, "hour") if hour.date() == day.date()}

@@ -42,8 +42,10 @@ async def folded(pool):
         (("model", "operation"), "what"),
         (("user",), "who"),
         (("group", "key"), "who"),
-        (("group", "model"), "full"),
-        (("tags",), "full"),
+        (("group", "model"), "who_model"),
+        (("group", "operation"), "full"),
+        (("tags",), "tags"),
+        (("tags", "model"), "full"),
     ],
 )
 def test_the_smallest_cut_that_tells_dimensions_apart_is_read(dimensions, cut):
@@ -69,7 +71,7 @@ async def test_a_sum_up_to_now_reads_large_blocks_and_counts_users_by_when_they_
 async def test_users_of_days_are_known_and_those_of_today_are_counted(pool, folded):
     made = await plan(pool, asked(datetime(2026, 8, 12, tzinfo=UTC), grouped=frozenset({"model", "day"})))
 
-    assert (made.cut.name, made.known_grain, made.people_cut.name) == ("model", "day", "full")
+    assert (made.cut.name, made.known_grain, made.people_cut.name) == ("model", "day", "who_model")
     assert [(each.grain, each.start.day) for each in made.people_pieces] == [(None, 15)]
 
 
@@ -122,7 +124,11 @@ async def test_users_of_days_of_another_zone_are_known_where_both_of_their_days_
         (12, 14, 3),
         (13, 15, 0),
     ]
-    assert (two.windows, two.known_grain) == ([], None)
+    assert (two.windows, two.known_grain) == (made.windows, None)
+    assert [(part.start.day, part.end.day, part.shift) for part in two.people_parts] == [
+        (10, 14, 3),
+        (11, 15, 0),
+    ]
 
 
 async def test_users_of_a_day_with_23_or_25_hours_are_counted(pool):
