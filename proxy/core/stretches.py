@@ -1,6 +1,6 @@
 """Stretches: how a period is pieced together of sums over months, parts of months, days and hours, and of what is left.
 
-A grain is a way to cut time (UTC): hours, days, fives of a month (its days 1-5, 6-10, …, 26 and the rest), thirds (1-10, 11-20,
+A grain is a way to cut time (UTC): hours, sixes of them, days, fives of a month (its days 1-5, 6-10, …, 26 and the rest), thirds (1-10, 11-20,
 21 and the rest), months and quarters. Which blocks of each have been summed is given; the fewest and largest of them that fit are
 taken, so that a report reads few rows: twelve blocks, on average, for a year that ends on any day.
 """
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
-Grain = Literal["hour", "day", "five", "third", "month", "quarter"]
-GRAINS: tuple[Grain, ...] = ("quarter", "month", "third", "five", "day", "hour")
+Grain = Literal["hour", "six", "day", "five", "third", "month", "quarter"]
+GRAINS: tuple[Grain, ...] = ("quarter", "month", "third", "five", "day", "six", "hour")
 """The largest first; each is made of whole blocks of the next."""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+_STEPS: Mapping[Grain, timedelta] = {"hour": HOUR, "six": 6 * HOUR, "day": DAY}
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 # Parts of a month: the days of each but the last, and the day on which the last begins.
 _PARTS: Mapping[Grain, tuple[int, int]] = {"five": (5, 26), "third": (10, 21), "month": (31, 1)}
@@ -40,10 +41,9 @@ class Piece:
 
 def floor(grain: Grain, moment: datetime) -> datetime:
     """The beginning of the block that holds a moment."""
-    if grain == "hour":
-        return _FIRST + (moment - _FIRST) // HOUR * HOUR
-    day = _FIRST + (moment - _FIRST) // DAY * DAY
-    if grain == "day":
+    step = _STEPS.get(grain, DAY)
+    day = _FIRST + (moment - _FIRST) // step * step
+    if grain in _STEPS:
         return day
     if grain == "quarter":
         return day.replace(month=(day.month - 1) // _QUARTER_MONTHS * _QUARTER_MONTHS + 1, day=1)
@@ -53,10 +53,8 @@ def floor(grain: Grain, moment: datetime) -> datetime:
 
 def following(grain: Grain, start: datetime) -> datetime:
     """The end of the block that begins at `start`."""
-    if grain == "hour":
-        return start + HOUR
-    if grain == "day":
-        return start + DAY
+    if grain in _STEPS:
+        return start + _STEPS[grain]
     if grain in _PARTS:
         days, last = _PARTS[grain]
         if start.day < last:

@@ -20,11 +20,15 @@ WINDOW: Final = "window"
 """The grain of 24 hours that begin at any hour, which overlap each other; see migrations 0015 and 0016."""
 DAYS_MAX = 2000
 """Made in one go; the rest next time."""
+SIX_DAYS = 45
+"""How long the cuts by people keep their sums of six hours: for today, and for the first days of other zones in usual reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Sums over some dimensions. `counted`: each row also has its number of distinct users. `hours`: also made of each hour."""
+    """Sums over some dimensions. `counted`: each row also has its number of distinct users. `hours`: also made of each hour; without,
+    of each six, since most users have few requests in an hour.
+    """
 
     name: str
     dimensions: frozenset[str]
@@ -34,7 +38,8 @@ class Cut:
     @property
     def grains(self) -> tuple[Grain, ...]:
         """The largest first."""
-        return GRAINS if self.hours else GRAINS[:-1]
+        left_out = "six" if self.hours else "hour"
+        return tuple(grain for grain in GRAINS if grain != left_out)
 
 
 WHO = Cut("who", frozenset({"user", "key", "group"}), counted=False, hours=False)
@@ -61,6 +66,8 @@ CUTS = (
 """Those with fewer rows first."""
 PEOPLE_CUTS = (WHO, WHO_MODEL, FULL)
 """Those that tell users apart, of which usage_spans knows when each combination was used."""
+EXCHANGE_GRAINS = GRAINS[: GRAINS.index("six")]
+"""Of folds of latencies and outcomes."""
 LATENCY_CUTS = ("model", "what")
 OUTCOME_CUTS = ("what", "full")
 
@@ -81,6 +88,12 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 await _fold(connection, "day", row["day"], row["day"] + DAY)
                 await connection.execute(_SQL["unmark_hours"], row["day"], row["day"] + DAY)
                 made += 1
+    for row in await pool.fetch(_SQL["foldable_sixes"], now, SIX_DAYS):
+        async with pool.acquire() as connection, connection.transaction():
+            if not await _alone(connection):
+                return made
+            if not await connection.fetchval(_SQL["is_folded"], "six", row["start"]):
+                await _fold_six(connection, row["start"], row["end"])
     for grain in reversed(GRAINS[: GRAINS.index("day")]):
         parts = _finer(grain)
         for row in await pool.fetch(_SQL["foldable_blocks"], grain, parts):
@@ -97,6 +110,7 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 return made
             if await connection.fetchval(_SQL["foldable_windows"], row["at"]) is not None:
                 await _fold_windows(connection, row["at"])
+    await pool.execute(_SQL["forget_sixes"], now, SIX_DAYS, [cut.name for cut in PEOPLE_CUTS])
     return made
 
 
@@ -150,6 +164,15 @@ async def _fold(connection: Connection, grain: Grain, start: datetime, end: date
     for name in OUTCOME_CUTS:
         await connection.execute(_SQL["fold_outcomes"], name, grain, start, end, _finer(grain))
     await connection.execute(_SQL["mark"], grain, [start])
+
+
+async def _fold_six(connection: Connection, start: datetime, end: datetime) -> None:
+    await connection.execute(_SQL["clear"], "six", start, end)
+    await connection.execute(_SQL["fold_hours"], *_of(FULL), "six", start, end)
+    for cut in PEOPLE_CUTS:
+        if cut is not FULL:
+            await connection.execute(_SQL["fold_up"], *_of(cut), "six", start, end, "six")
+    await connection.execute(_SQL["mark"], "six", [start])
 
 
 async def _fold_windows(connection: Connection, day: datetime) -> None:

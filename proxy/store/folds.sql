@@ -46,6 +46,26 @@ where block.covered = block_end($1, block.at) - block.at
   and not exists (select from usage_folded made where made.grain = $1 and made.at = block.at)
 order by 1;
 
+-- name: foldable_sixes
+-- Six hours of the last days that are long over, and that are not folded, oldest first. $1 now, $2 how many days.
+select block.at as start, block_end('six', block.at) as end
+from generate_series(
+    greatest(date_trunc('day', $1::timestamptz, 'UTC') - $2::integer * interval '24 hours', block_of('six', (select min(hour) from usage_hourly))),
+    least($1::timestamptz, now()) - interval '9 hours',
+    interval '6 hours'
+) as block (at)
+where not exists (select from usage_folded made where made.grain = 'six' and made.at = block.at)
+order by 1;
+
+-- name: forget_sixes
+-- Those of days that are long past: reports that begin or end there read hours. $1, $2 as above.
+with old as (
+    delete from usage_folded
+    where grain = 'six' and at < date_trunc('day', $1::timestamptz, 'UTC') - $2::integer * interval '24 hours'
+    returning at
+)
+delete from usage_folds r using old where r.cut = any ($3::text[]) and r.grain = 'six' and r.at = old.at;
+
 -- name: clear
 -- $1 grain, $2, $3 the stretch.
 delete from usage_folds where grain = $1 and at >= $2 and at < $3;
@@ -76,10 +96,10 @@ insert into usage_folds (
     case when 'tags' = any ($2::text[]) then r.tags else '{}' end,
 
 -- name: _sums
-    sum(r.requests), sum(r.errors), sum(r.input_tokens), sum(r.cached_input_tokens),
-    sum(r.cache_write_tokens), sum(r.output_tokens), sum(r.reasoning_tokens), sum(r.total_tokens),
-    sum(r.cost_nanousd), sum(r.cache_saved_nanousd), sum(r.unpriced), sum(r.duration_ms), sum(r.ttfb_ms),
-    sum(r.ttfb_count), min(r.first_at), max(r.last_at),
+    bigint_sum(r.requests), bigint_sum(r.errors), bigint_sum(r.input_tokens), bigint_sum(r.cached_input_tokens),
+    bigint_sum(r.cache_write_tokens), bigint_sum(r.output_tokens), bigint_sum(r.reasoning_tokens), bigint_sum(r.total_tokens),
+    bigint_sum(r.cost_nanousd), bigint_sum(r.cache_saved_nanousd), bigint_sum(r.unpriced), bigint_sum(r.duration_ms), bigint_sum(r.ttfb_ms),
+    bigint_sum(r.ttfb_count), min(r.first_at), max(r.last_at),
 
 -- name: _from_hours
 from usage_hourly r
@@ -104,7 +124,7 @@ cross join lateral (
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 -- name: fold_hours
--- Hours or one day of a cut, from hourly sums. $1 the cut, $2 its dimensions, $3 the grain, $4, $5 the stretch.
+-- Hours, six of them or one day of a cut, from hourly sums. $1 the cut, $2 its dimensions, $3 the grain, $4, $5 the stretch.
 -- include: _into
 select
     $1::text, $3::text, case when $3 = 'hour' then r.hour else $4::timestamptz end,
@@ -230,7 +250,7 @@ select
 from (
     select
         case $1 when 'what' then r.provider else '' end as provider, r.model,
-        case $1 when 'what' then r.endpoint else '' end as endpoint, r.measure, r.bucket, sum(r.requests)::bigint as requests
+        case $1 when 'what' then r.endpoint else '' end as endpoint, r.measure, r.bucket, bigint_sum(r.requests) as requests
     from (
         select h.provider, h.model, h.endpoint, h.measure, h.bucket, h.requests
         from usage_latency_hourly h
@@ -253,7 +273,7 @@ insert into usage_outcomes_folds (
 )
 select
     $1::text, $2::text, $3::timestamptz, case $1 when 'full' then r.group_id else '' end, r.provider, r.model, r.endpoint,
-    r.streamed, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.usage_source, sum(r.requests)
+    r.streamed, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.usage_source, bigint_sum(r.requests)
 from (
     select
         h.group_id, h.provider, h.model, h.endpoint, h.streamed, h.status, h.outcome, h.error_code, h.finish_reason,
@@ -302,8 +322,8 @@ from (
         grain, at, step,
         at - row_number() over (partition by grain order by at) * step as island
     from usage_folded
-    cross join lateral (select case grain when 'hour' then interval '1 hour' else interval '1 day' end as step) as each
-    where grain in ('hour', 'day') and at >= $1::timestamptz - interval '1 day' and at < $2::timestamptz
+    cross join lateral (select block_end(grain, at) - at as step) as each
+    where grain in ('hour', 'six', 'day') and at >= $1::timestamptz - interval '1 day' and at < $2::timestamptz
 ) numbered
 group by grain, island, step
 union all

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from proxy.core.period import Period, whole_hours
 from proxy.core.stretches import pieces
 from proxy.store import folds
-from proxy.store.folds import FULL, Cut
+from proxy.store.folds import EXCHANGE_GRAINS, Cut
 from proxy.store.postgres import Connection
 from proxy.store.rows import Row
 from proxy.store.stats_plan import Asked, columns, plan, rate_changes
@@ -270,7 +270,7 @@ async def _of_exchanges(
     needed = (frozenset(filters.where) & _EXCHANGE_DIMENSIONS) if start < end else frozenset()
     cut = next((each for each in cuts if needed <= each.dimensions), None)
     cover = pieces(
-        start, end, await folds.folded(connection, start, end) if cut is not None else {}, FULL.grains
+        start, end, await folds.folded(connection, start, end) if cut is not None else {}, EXCHANGE_GRAINS
     )
     sources = {
         f"_folded_{name}": any(each.grain is not None for each in cover),

@@ -209,20 +209,20 @@ facts as (
       and d.voided_at is not null
 
 -- name: _sums
-    coalesce(sum(f.requests), 0)::bigint as requests,
-    coalesce(sum(f.errors), 0)::bigint as errors,
-    coalesce(sum(f.input_tokens), 0)::bigint as input_tokens,
-    coalesce(sum(f.cached_input_tokens), 0)::bigint as cached_input_tokens,
-    coalesce(sum(f.cache_write_tokens), 0)::bigint as cache_write_tokens,
-    coalesce(sum(f.output_tokens), 0)::bigint as output_tokens,
-    coalesce(sum(f.reasoning_tokens), 0)::bigint as reasoning_tokens,
-    coalesce(sum(f.total_tokens), 0)::bigint as total_tokens,
-    coalesce(sum(f.cost_nanousd), 0)::bigint as cost_nanousd,
-    coalesce(sum(f.cache_saved_nanousd), 0)::bigint as cache_saved_nanousd,
-    coalesce(sum(f.unpriced), 0)::bigint as unpriced,
-    coalesce(sum(f.duration_ms), 0)::bigint as duration_ms,
-    coalesce(sum(f.ttfb_ms), 0)::bigint as ttfb_ms,
-    coalesce(sum(f.ttfb_count), 0)::bigint as ttfb_count,
+    coalesce(bigint_sum(f.requests), 0) as requests,
+    coalesce(bigint_sum(f.errors), 0) as errors,
+    coalesce(bigint_sum(f.input_tokens), 0) as input_tokens,
+    coalesce(bigint_sum(f.cached_input_tokens), 0) as cached_input_tokens,
+    coalesce(bigint_sum(f.cache_write_tokens), 0) as cache_write_tokens,
+    coalesce(bigint_sum(f.output_tokens), 0) as output_tokens,
+    coalesce(bigint_sum(f.reasoning_tokens), 0) as reasoning_tokens,
+    coalesce(bigint_sum(f.total_tokens), 0) as total_tokens,
+    coalesce(bigint_sum(f.cost_nanousd), 0) as cost_nanousd,
+    coalesce(bigint_sum(f.cache_saved_nanousd), 0) as cache_saved_nanousd,
+    coalesce(bigint_sum(f.unpriced), 0) as unpriced,
+    coalesce(bigint_sum(f.duration_ms), 0) as duration_ms,
+    coalesce(bigint_sum(f.ttfb_ms), 0) as ttfb_ms,
+    coalesce(bigint_sum(f.ttfb_count), 0) as ttfb_count,
     min(f.first_at) as first_at,
     max(f.last_at) as last_at
 
@@ -233,7 +233,7 @@ rated as (
 -- include: _labels
         width_bucket(f.at, :changes::timestamptz[]) as rate,
 -- include: _sums
-        , sum(f.users) as users
+        , bigint_sum(f.users) as users
     from facts f
     group by first, other, rate
 ),
@@ -247,7 +247,7 @@ summed as (
             to_char(coalesce((:changes::timestamptz[])[f.rate], :start) at time zone 'UTC', 'YYYY-MM-DD'),
             jsonb_build_array(f.cost_nanousd, f.cache_saved_nanousd)
         ) as rates,
-        coalesce(sum(f.users), 0) as known_users
+        coalesce(bigint_sum(f.users), 0) as known_users
     from rated f
     group by f.first, f.other
 )
@@ -258,7 +258,7 @@ summed as (
 -- include: _labels
 -- include: _sums
         , null::jsonb as rates,
-        coalesce(sum(f.users), 0) as known_users
+        coalesce(bigint_sum(f.users), 0) as known_users
     from facts f
     group by first, other
 )
@@ -287,7 +287,7 @@ from (
 -- include: _sums
         ,
         (array_agg(f.rates))[1] as rates,
-        (coalesce(sum(f.known_users), 0)
+        (coalesce(bigint_sum(f.known_users), 0)
 -- each: seen
         )::bigint as users
     from summed f
@@ -310,7 +310,7 @@ with
     select
         s.*,
 -- include: _users_{users}
-        ::bigint as users,
+        as users,
 -- include: _sort_{sort}
         as sorted_by
     from summed s
@@ -319,12 +319,16 @@ with
 select
     t.*,
 -- include: _{second}
-    as second, count(*) over () as rows_total,
+    as second,
 -- include: _by_rate
-from sorted t
-where :at_least::bigint is null or t.sorted_by >= :at_least
-order by t.sorted_by {direction} nulls last, t.first {name_direction}, t.other
-limit :limit offset :offset;
+from (
+    select t.*, count(*) over () as rows_total
+    from sorted t
+    where :at_least::bigint is null or t.sorted_by >= :at_least
+    order by t.sorted_by {direction} nulls last, t.first {name_direction}, t.other
+    limit :limit offset :offset
+) t
+order by t.sorted_by {direction} nulls last, t.first {name_direction}, t.other;
 
 -- name: _counted
 , each_user as (
@@ -346,13 +350,13 @@ limit :limit offset :offset;
     null::text
 
 -- name: _users_one
-        (1)
+        1::bigint
 
 -- name: _users_known
-        (s.known_users)
+        s.known_users
 
 -- name: _users_counted
-        (s.known_users + coalesce(c.users, 0))
+        s.known_users + coalesce(c.users, 0)
 
 -- name: _sort_cost
         s.cost_nanousd
@@ -374,7 +378,6 @@ limit :limit offset :offset;
 
 -- name: _sort_users
 -- include: _users_{users}
-        ::bigint
 
 -- name: _sort_duration
         s.duration_ms / nullif(s.requests, 0)
@@ -504,7 +507,7 @@ cross join lateral (
 -- name: _hourly_latencies
 select h.model, h.measure, array_agg(h.bucket) as buckets, array_agg(h.requests) as requests
 from (
-    select r.model, r.measure, r.bucket, sum(r.requests)::bigint as requests
+    select r.model, r.measure, r.bucket, bigint_sum(r.requests) as requests
     from unnest(:hour_starts::timestamptz[], :hour_ends::timestamptz[]) as piece (starts, ends)
     cross join lateral (
         select r.* from usage_latency_hourly r
@@ -536,12 +539,12 @@ group by 1, 2
 -- name: outcomes
 -- How exchanges ended, by model: status, outcome, error code, finish reason, tier.
 select
-    o.model, o.status, o.outcome, o.error_code, o.finish_reason, o.service_tier, sum(o.requests)::bigint as requests
+    o.model, o.status, o.outcome, o.error_code, o.finish_reason, o.service_tier, bigint_sum(o.requests) as requests
 from (
 -- union: outcomes
 ) o
 group by 1, 2, 3, 4, 5, 6
-having sum(o.requests) > 0;
+having bigint_sum(o.requests) > 0;
 
 -- name: _folded_outcomes
     select r.model, r.status, r.outcome, r.error_code, r.finish_reason, r.service_tier, r.requests

@@ -175,7 +175,7 @@ def _grains(times: frozenset[str], zone: str) -> tuple[Grain, ...]:
     if "hour" in times or ("day" in times and zone != "UTC"):
         return ("hour",)
     if "day" in times:
-        return ("day", "hour")
+        return GRAINS[GRAINS.index("day") :]
     return GRAINS[GRAINS.index("month") :] if "month" in times else GRAINS
 
 

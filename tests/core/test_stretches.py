@@ -20,12 +20,21 @@ def at(*numbers):
     ("grain", "moment", "start", "end"),
     [
         ("hour", at(8, 15, 13, 20), at(8, 15, 13), at(8, 15, 14)),
+        ("six", at(8, 15, 13, 20), at(8, 15, 12), at(8, 15, 18)),
+        ("six", at(8, 15, 5, 59), at(8, 15), at(8, 15, 6)),
         ("day", at(8, 15, 13, 20), at(8, 15), at(8, 16)),
+        ("five", at(8, 5, 23), at(8, 1), at(8, 6)),
+        ("five", at(8, 25, 23), at(8, 21), at(8, 26)),
+        ("five", at(8, 31), at(8, 26), at(9, 1)),
+        ("five", at(2, 28), at(2, 26), at(3, 1)),
         ("third", at(8, 10, 23), at(8, 1), at(8, 11)),
         ("third", at(8, 11), at(8, 11), at(8, 21)),
         ("third", at(8, 31, 23), at(8, 21), at(9, 1)),
         ("third", at(2, 28), at(2, 21), at(3, 1)),
         ("month", at(12, 31, 23), at(12, 1), datetime(2027, 1, 1, tzinfo=UTC)),
+        ("quarter", at(3, 31, 23), at(1, 1), at(4, 1)),
+        ("quarter", at(4, 1), at(4, 1), at(7, 1)),
+        ("quarter", at(11, 22), at(10, 1), datetime(2027, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_a_block_holds_its_moments(grain, moment, start, end):

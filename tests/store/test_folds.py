@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from proxy.core.period import Period
-from proxy.core.stretches import GRAINS, floor
+from proxy.core.stretches import GRAINS, floor, following
 from proxy.store import erasures, folds, records, stats
 from proxy.store.stats import Filters, Grouping, Question
 from tests.admin import usage
@@ -108,6 +108,7 @@ async def test_no_answer_depends_on_whether_they_were_made(pool, lines):
         "third": 13,
         "five": 26,
         "day": 138,
+        "six": 4 * folds.SIX_DAYS + 1,
         "hour": 10,
     }
 
@@ -139,13 +140,13 @@ async def test_each_cut_sums_to_the_records_in_each_grain(pool, lines, cut):
             cut,
             grain,
         )
-        blocks = await pool.fetch(
-            "select at from usage_folds where grain = $1 and cut = 'total' group by 1", grain
-        )
-        if grain == "hour" and cut in [each.name for each in folds.PEOPLE_CUTS]:
+        if grain not in next(each.grains for each in folds.CUTS if each.name == cut):
             assert rows[0]["requests"] is None
             continue
-        starts = [row["at"] for row in blocks]
+        blocks = await pool.fetch(
+            "select at from usage_folds where grain = $1 and cut = $2 group by 1", grain, cut
+        )
+        starts = {row["at"] for row in blocks}
         expected = [line for line in lines if floor(grain, usage.at(line)) in starts]
         assert len(expected) > 100
         assert rows[0]["requests"] == len(expected)
@@ -202,13 +203,14 @@ async def test_hours_are_folded_when_three_hours_old_and_days_without_usage_too(
 
 async def test_a_late_record_unfolds_what_holds_it_and_no_more(pool, lines):
     await folds.make_due(pool, NOW)
-    before = {grain: await made(pool, grain) for grain in ("day", "window", "five", "third", "month")}
+    before = {grain: await made(pool, grain) for grain in (*GRAINS[1:-1], "window")}
 
     await records.store(pool, [payload(record(OLD, **CROWD[0]))])
 
     day = OLD.replace(hour=0, minute=0)
     assert before["day"] - await made(pool, "day") == {day}
     assert before["window"] - await made(pool, "window") == {day, day + timedelta(days=1)}
+    assert before["six"] - await made(pool, "six") == {floor("six", OLD)}
     assert before["five"] - await made(pool, "five") == {floor("five", OLD)}
     assert before["third"] - await made(pool, "third") == {day.replace(day=11)}
     assert before["month"] - await made(pool, "month") == {day.replace(day=1)}
@@ -257,6 +259,35 @@ async def test_a_record_that_comes_while_its_day_is_folded_is_not_lost(pool, lin
 
         row = await stats.totals(pool, Question(PERIODS[0], NOW))
         assert row["requests"] == len(lines) + number + 1
+
+
+async def test_six_hours_are_kept_for_a_while(pool, lines):
+    later = NOW + timedelta(days=3)
+    await folds.make_due(pool, NOW)
+    first = min(await made(pool, "six"))
+
+    await folds.make_due(pool, later)
+
+    gone = floor("day", later) - folds.SIX_DAYS * timedelta(days=1)
+    assert first < gone
+    assert min(await made(pool, "six")) == gone
+    assert await pool.fetchval("select min(at) from usage_folds where grain = 'six'") >= gone
+    assert await pool.fetchval("select min(at) from usage_folds where cut = 'who' and grain = 'day'") < first
+
+
+async def test_the_database_cuts_time_as_reports_do(pool):
+    moments = [
+        datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC) + timedelta(hours=7 * number) for number in range(1300)
+    ]
+    for grain in GRAINS:
+        rows = await pool.fetch(
+            "select at, block_of($1, at) as start, block_end($1, block_of($1, at)) as end from unnest($2::timestamptz[]) as at",
+            grain,
+            moments,
+        )
+        assert [(row["start"], row["end"]) for row in rows] == [
+            (floor(grain, moment), following(grain, floor(grain, moment))) for moment in moments
+        ]
 
 
 async def test_a_record_of_this_hour_waits_for_no_lock_of_folds(pool):
