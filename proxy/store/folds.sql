@@ -322,7 +322,9 @@ from (
         grain, at, step,
         at - row_number() over (partition by grain order by at) * step as island
     from usage_folded
-    cross join lateral (select block_end(grain, at) - at as step) as each
+    cross join lateral (
+        select case grain when 'hour' then interval '1 hour' when 'six' then interval '6 hours' else interval '1 day' end as step
+    ) as each
     where grain in ('hour', 'six', 'day') and at >= $1::timestamptz - interval '1 day' and at < $2::timestamptz
 ) numbered
 group by grain, island, step
