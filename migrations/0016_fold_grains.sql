@@ -1,5 +1,5 @@
 -- Folds read fewer rows: fives of a month and quarters beside days, thirds and months, so that a year that ends on any day is made
--- of twelve blocks on average instead of twenty-two; cuts by tags and by people and model; windows (migration 0015) with their
+-- of twelve blocks on average instead of twenty-two; cuts by tags and by people and model or operation; windows (migration 0015) with their
 -- sums, so that a day of another zone is one row instead of twenty-four; of the last weeks the people of every six hours, for the
 -- part of a day at either end of a report; a histogram of latencies in one row. All is folded anew.
 
@@ -8,6 +8,10 @@ create table usage_folds_who_model partition of usage_folds for values in ('who_
 create index usage_folds_who_model_user on usage_folds_who_model (user_id, grain, at);
 create index usage_folds_who_model_group on usage_folds_who_model (group_id, grain, at);
 create index usage_folds_who_model_key on usage_folds_who_model (key_id, grain, at);
+create table usage_folds_who_operation partition of usage_folds for values in ('who_operation'); -- user, key, group, operation
+create index usage_folds_who_operation_user on usage_folds_who_operation (user_id, grain, at);
+create index usage_folds_who_operation_group on usage_folds_who_operation (group_id, grain, at);
+create index usage_folds_who_operation_key on usage_folds_who_operation (key_id, grain, at);
 truncate usage_folds;
 delete from usage_folded;
 

@@ -119,7 +119,7 @@ on conflict (hour, user_id, key_id, group_id, provider, model, endpoint, operati
 -- They are made anew, since their hours have changed; until then they must name nobody either.
 update usage_folds set
     user_id = 'erased', key_id = case when key_id = any ($2::text[]) then 'erased' else key_id end, tags = '{}'
-where cut in ('who', 'who_model', 'full') and user_id = $1;
+where cut in ('who', 'who_model', 'who_operation', 'full') and user_id = $1;
 
 -- name: anonymise_spans
 with gone as (

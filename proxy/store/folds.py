@@ -44,6 +44,7 @@ class Cut:
 
 WHO = Cut("who", frozenset({"user", "key", "group"}), counted=False, hours=False)
 WHO_MODEL = Cut("who_model", WHO.dimensions | {"model"}, counted=False, hours=False)
+WHO_OPERATION = Cut("who_operation", WHO.dimensions | {"operation"}, counted=False, hours=False)
 FULL = Cut(
     "full",
     WHO.dimensions | {"provider", "model", "endpoint", "operation", "status", "tags"},
@@ -61,10 +62,11 @@ CUTS = (
     Cut("what", FULL.dimensions - WHO.dimensions - {"tags"}, counted=False),
     WHO,
     WHO_MODEL,
+    WHO_OPERATION,
     FULL,
 )
 """Those with fewer rows first."""
-PEOPLE_CUTS = (WHO, WHO_MODEL, FULL)
+PEOPLE_CUTS = (WHO, WHO_MODEL, WHO_OPERATION, FULL)
 """Those that tell users apart, of which usage_spans knows when each combination was used."""
 EXCHANGE_GRAINS = GRAINS[: GRAINS.index("six")]
 """Of folds of latencies and outcomes."""

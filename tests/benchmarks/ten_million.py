@@ -303,6 +303,8 @@ async def reports(pool: asyncpg.Pool) -> list[str]:
     by = "/admin/stats/by?group_by="
     statistics_ += [
         f"{by}user&group_by=model",
+        f"{by}group&group_by=operation",
+        "/admin/stats/users?tz=America/Sao_Paulo",
         f"{by}day&tz=Europe/Berlin",
         f"{by}model&group_by=day&tz=Europe/Berlin",
     ]
