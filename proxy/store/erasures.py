@@ -83,6 +83,8 @@ async def _finish(pool: Pool, erasure: Any, on_progress: Callable[[int, int], No
         if on_progress is not None:
             on_progress(count, left)
     async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_SQL["wait_for_folds"], timeout=STEP_TIMEOUT_S)
+        await connection.execute(_SQL["forget_folded_tags"], user_id, timeout=STEP_TIMEOUT_S)
         for sums in ("anonymise_sums", "anonymise_folds", "anonymise_spans"):
             await connection.execute(_SQL[sums], user_id, key_ids, timeout=STEP_TIMEOUT_S)
         await connection.execute(_SQL["disown_objects"], [user_id])

@@ -80,6 +80,28 @@ select count(*) from done;
 -- name: count_records
 select count(*) from usage_records where user_id = $1;
 
+-- name: wait_for_folds
+-- Lest somebody folds meanwhile what is to be forgotten. Held to the end of the transaction.
+select pg_advisory_xact_lock_shared(folds_lock());
+
+-- name: forget_folded_tags
+-- Folds by tags say nothing of users, but tags may name them. They are made anew, since their hours change. $1 the user's id;
+-- before anonymise_sums.
+with theirs as (
+    select distinct hour, tags from usage_hourly where user_id = $1 and tags <> '{}'
+),
+blocks as (
+    select each.grain, block_of(each.grain, theirs.hour) as first_at, block_of(each.grain, theirs.hour) as last_at, theirs.tags
+    from theirs
+    cross join unnest(array['hour', 'day', 'five', 'third', 'month', 'quarter']) as each (grain)
+    union
+    select 'window', theirs.hour - interval '23 hours', theirs.hour, theirs.tags
+    from theirs
+)
+delete from usage_folds_tags r
+using blocks
+where r.grain = blocks.grain and r.at >= blocks.first_at and r.at <= blocks.last_at and r.tags = blocks.tags;
+
 -- name: anonymise_sums
 with gone as (
     delete from usage_hourly where user_id = $1 returning *
@@ -97,23 +119,7 @@ select
 from gone
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9
 order by 1, 2, 3, 4, 5, 6, 7, 8, 9
-on conflict (hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags) do update set
-    requests = known.requests + excluded.requests,
-    errors = known.errors + excluded.errors,
-    input_tokens = known.input_tokens + excluded.input_tokens,
-    cached_input_tokens = known.cached_input_tokens + excluded.cached_input_tokens,
-    cache_write_tokens = known.cache_write_tokens + excluded.cache_write_tokens,
-    output_tokens = known.output_tokens + excluded.output_tokens,
-    reasoning_tokens = known.reasoning_tokens + excluded.reasoning_tokens,
-    total_tokens = known.total_tokens + excluded.total_tokens,
-    cost_nanousd = known.cost_nanousd + excluded.cost_nanousd,
-    cache_saved_nanousd = known.cache_saved_nanousd + excluded.cache_saved_nanousd,
-    unpriced = known.unpriced + excluded.unpriced,
-    duration_ms = known.duration_ms + excluded.duration_ms,
-    ttfb_ms = known.ttfb_ms + excluded.ttfb_ms,
-    ttfb_count = known.ttfb_count + excluded.ttfb_count,
-    first_at = least(known.first_at, excluded.first_at),
-    last_at = greatest(known.last_at, excluded.last_at);
+-- include: records._add_to_the_hour;
 
 -- name: anonymise_folds
 -- They are made anew, since their hours have changed; until then they must name nobody either.

@@ -2,7 +2,8 @@
 
 A statement in `keys.sql` is headed by `-- name: fetch_live_keys` and a comment of purpose, and uses native `$1`
 parameters. `statements("keys")` returns them as a mapping. Every statement is prepared against a migrated database by a test.
-A part that several statements of a file share is named with a leading underscore; `-- include: _part` stands for its text.
+A part that several statements of a file share is named with a leading underscore; `-- include: _part` stands for its text,
+`-- include: file._part` for that of another file's part; a comma or semicolon behind it stays behind the text.
 Files whose statements are put together as a question needs them are read by templates.py.
 """
 
@@ -50,7 +51,7 @@ MISCONFIGURED: tuple[type[BaseException], ...] = (
     asyncpg.InsufficientPrivilegeError,
 )
 _NAME = re.compile(r"^-- name: ([a-z0-9_]+)\s*$", re.MULTILINE)
-_INCLUDE = re.compile(r"^-- include: (_[a-z0-9_]+)\s*$", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include: (?:([a-z_]+)\.)?(_[a-z0-9_]+)([,;]*)\s*$", re.MULTILINE)
 
 
 @cache
@@ -65,12 +66,17 @@ def parts(module: str) -> Mapping[str, str]:
 @cache
 def statements(module: str) -> Mapping[str, str]:
     """The named statements of proxy/store/<module>.sql."""
-    named = parts(module)
 
-    def whole(body: str) -> str:
-        return _INCLUDE.sub(lambda found: whole(named[found[1]]), body)
+    def whole(module: str, body: str) -> str:
+        def included(found: re.Match[str]) -> str:
+            of = found[1] or module
+            return whole(of, parts(of)[found[2]]) + found[3]
 
-    return MappingProxyType({name: whole(body) for name, body in named.items() if not name.startswith("_")})
+        return _INCLUDE.sub(included, body)
+
+    return MappingProxyType(
+        {name: whole(module, body) for name, body in parts(module).items() if not name.startswith("_")}
+    )
 
 
 async def _prepare_connection(connection: Any) -> None:

@@ -1,5 +1,25 @@
 -- The recorder's flush, and what undoes it.
 
+-- name: _add_to_the_hour
+-- Sums of an hour that are there already grow.
+on conflict (hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags) do update set
+    requests = known.requests + excluded.requests,
+    errors = known.errors + excluded.errors,
+    input_tokens = known.input_tokens + excluded.input_tokens,
+    cached_input_tokens = known.cached_input_tokens + excluded.cached_input_tokens,
+    cache_write_tokens = known.cache_write_tokens + excluded.cache_write_tokens,
+    output_tokens = known.output_tokens + excluded.output_tokens,
+    reasoning_tokens = known.reasoning_tokens + excluded.reasoning_tokens,
+    total_tokens = known.total_tokens + excluded.total_tokens,
+    cost_nanousd = known.cost_nanousd + excluded.cost_nanousd,
+    cache_saved_nanousd = known.cache_saved_nanousd + excluded.cache_saved_nanousd,
+    unpriced = known.unpriced + excluded.unpriced,
+    duration_ms = known.duration_ms + excluded.duration_ms,
+    ttfb_ms = known.ttfb_ms + excluded.ttfb_ms,
+    ttfb_count = known.ttfb_count + excluded.ttfb_count,
+    first_at = least(known.first_at, excluded.first_at),
+    last_at = greatest(known.last_at, excluded.last_at)
+
 -- name: store_records
 -- A batch of records: the rows and every rollup. Only rows that are really inserted count anywhere, so a batch may be sent
 -- again as often as need be.
@@ -99,23 +119,7 @@ hourly as (
     from inserted
     group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
     order by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-    on conflict (hour, user_id, key_id, group_id, provider, model, endpoint, operation, status, tags) do update set
-        requests = known.requests + excluded.requests,
-        errors = known.errors + excluded.errors,
-        input_tokens = known.input_tokens + excluded.input_tokens,
-        cached_input_tokens = known.cached_input_tokens + excluded.cached_input_tokens,
-        cache_write_tokens = known.cache_write_tokens + excluded.cache_write_tokens,
-        output_tokens = known.output_tokens + excluded.output_tokens,
-        reasoning_tokens = known.reasoning_tokens + excluded.reasoning_tokens,
-        total_tokens = known.total_tokens + excluded.total_tokens,
-        cost_nanousd = known.cost_nanousd + excluded.cost_nanousd,
-        cache_saved_nanousd = known.cache_saved_nanousd + excluded.cache_saved_nanousd,
-        unpriced = known.unpriced + excluded.unpriced,
-        duration_ms = known.duration_ms + excluded.duration_ms,
-        ttfb_ms = known.ttfb_ms + excluded.ttfb_ms,
-        ttfb_count = known.ttfb_count + excluded.ttfb_count,
-        first_at = least(known.first_at, excluded.first_at),
-        last_at = greatest(known.last_at, excluded.last_at)
+-- include: _add_to_the_hour
 ),
 latency as (
     insert into usage_latency_hourly as known (hour, group_id, provider, model, endpoint, measure, bucket, requests)

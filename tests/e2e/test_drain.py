@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from tests import openai_answers
 from tests.e2e import chaos
+from tests.e2e.numbered import ask_numbered
 from tests.fake_upstream import FakeUpstream, answer
 from tests.gateway.between import Between
 from tests.proxy_process import ProxyProcess, wait_until
@@ -98,7 +98,7 @@ class Patient(threading.Thread):
             while True:
                 connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
                 try:
-                    status = self._ask(connection, number)
+                    status = ask_numbered(connection, self._key, number)
                 except (ConnectionError, http.client.RemoteDisconnected):
                     assert time.monotonic() < deadline
                     time.sleep(0.05)
@@ -109,22 +109,6 @@ class Patient(threading.Thread):
             self.answered += 1
             if status != 200:
                 self.failed.append((number, status))
-
-    def _ask(self, connection: http.client.HTTPConnection, number: int) -> int:
-        body = {
-            "model": "gpt-4o-mini",
-            "messages": [{"role": "user", "content": str(number)}],
-            "max_tokens": 50,
-        }
-        headers = {
-            "authorization": f"Bearer {self._key}",
-            "content-type": "application/json",
-            "x-usage-tags": f"n={number}",
-        }
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        got = connection.getresponse()
-        got.read()
-        return got.status
 
 
 def test_a_restart_and_a_reload_under_load_lose_no_request_and_no_record(

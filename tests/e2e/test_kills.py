@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from tests.e2e.numbered import ask_numbered
 from tests.fake_upstream import FakeUpstream
 from tests.proxy_process import ProxyProcess, wait_until
 
@@ -63,7 +64,7 @@ class Load:
                 self.sent.add(number)
             connection = connection or http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
             try:
-                status = self._ask(connection, number)
+                status = ask_numbered(connection, self._key, number)
             except (OSError, http.client.HTTPException):
                 connection.close()
                 connection = None
@@ -73,22 +74,6 @@ class Load:
                     self.answered.add(number)
         if connection is not None:
             connection.close()
-
-    def _ask(self, connection: http.client.HTTPConnection, number: int) -> int:
-        body = {
-            "model": "gpt-4o-mini",
-            "messages": [{"role": "user", "content": str(number)}],
-            "max_tokens": 50,
-        }
-        headers = {
-            "authorization": f"Bearer {self._key}",
-            "content-type": "application/json",
-            "x-usage-tags": f"n={number}",
-        }
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
 
 
 def reached(upstream: FakeUpstream) -> set[int]:

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from tests import wire
-from tests.account import Account
-from tests.databases import lasting_database
-from tests.fake_upstream import FakeUpstream, answer, close, hear, tell
+from tests.fake_upstream import answer, close, hear, tell
 from tests.gateway.between import Between
-from tests.proxy_process import Person, ProxyProcess, wait_until
+from tests.proxy_process import Person, wait_until
 from tests.raw_client import RawClient
+from tests.shared_account import shared
 from tests.signals import Signal
 
 MASK = b"\x11\x22\x33\x44"
@@ -60,18 +59,7 @@ House = tuple[Between, Person, list[Person], str]
 
 @pytest.fixture(scope="module")
 def house(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    account = Account()
-    with (
-        lasting_database(postgres_server) as database_url,
-        FakeUpstream.running(account.respond) as upstream,
-        ProxyProcess.running(
-            upstream_url=upstream.url,
-            database_url=database_url,
-            directory=tmp_path_factory.mktemp("gate"),
-            workers=2,
-            follow="false",
-        ) as proxy,
-    ):
+    with shared(postgres_server, tmp_path_factory.mktemp("gate")) as (proxy, upstream, _):
         ana, *others = proxy.people(5)
         made = proxy.request("POST", "/v1/responses", {"model": "gpt-4o-mini", "input": "Hi"}, ana.key).body[
             "id"

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from tests.account import RESPONSE_USAGE, Account
-from tests.databases import lasting_database
 from tests.fake_upstream import FakeUpstream, answer, close
 from tests.openai_answers import dumps, plain
 from tests.proxy_process import Person, ProxyProcess, Reply, wait_until
 from tests.raw_client import RawClient
+from tests.shared_account import shared
 from tests.signals import DEADLINE_S
 from tests.wire import head
 
@@ -61,18 +61,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    account = Account()
-    with (
-        lasting_database(postgres_server) as database_url,
-        FakeUpstream.running(account.respond) as upstream,
-        ProxyProcess.running(
-            upstream_url=upstream.url,
-            database_url=database_url,
-            directory=tmp_path_factory.mktemp("objects"),
-            workers=2,
-            follow="false",
-        ) as proxy,
-    ):
+    with shared(postgres_server, tmp_path_factory.mktemp("objects")) as (proxy, upstream, account):
         yield House(proxy, account, upstream, [])
 
 
