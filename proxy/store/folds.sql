@@ -6,7 +6,7 @@
 select pg_try_advisory_xact_lock(folds_lock());
 
 -- name: plan_for_values
-select set_config('plan_cache_mode', 'force_custom_plan', true);
+select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true);
 
 -- name: foldable
 -- Of what is long over, what has no folds, oldest first. $1 now, $2 how many days. `hours` of a day: those to be folded first;
