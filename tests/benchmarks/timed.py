@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -136,40 +136,47 @@ class _Asker(asyncio.Protocol):
 
 def flood(job: Job, *, per_second: float, seconds: float, connections: int) -> Flooded:
     """`per_second` requests, evenly spaced, over at most `connections` connections."""
+    return uvloop.run(_flood(job, per_second, seconds, connections))
 
-    async def run() -> Flooded:
-        found = Flooded()
-        idle: list[_Asker] = []
-        parts = urlsplit(job.url)
-        loop = asyncio.get_running_loop()
-        request = job.request()
-        made = [
-            (await loop.create_connection(lambda: _Asker(request, found, idle), parts.hostname, parts.port))[
-                1
-            ]
-            for _ in range(connections)
-        ]
-        await asyncio.sleep(REST_S)
-        began, sent = time.monotonic(), 0
-        while (at := time.monotonic() - began) < seconds:
-            while sent < at * per_second:
-                due = began + sent / per_second
-                sent += 1
-                if idle:
-                    idle.pop(0).ask(due)
-                else:
-                    found.dropped += 1
-            await asyncio.sleep(0.001)
-        found.seconds = time.monotonic() - began
-        async with asyncio.timeout(DEADLINE_S):
-            while len(idle) < connections:
-                await asyncio.sleep(0.01)
-        for each in made:
-            each.transport.close()
-        await asyncio.sleep(0)
-        return found
+
+def floods(jobs: Sequence[tuple[Job, float]], *, seconds: float, connections: int) -> list[Flooded]:
+    """Several side by side: (job, how many a second), each over its own connections."""
+
+    async def run() -> list[Flooded]:
+        return await asyncio.gather(*(_flood(job, rate, seconds, connections) for job, rate in jobs))
 
     return uvloop.run(run())
+
+
+async def _flood(job: Job, per_second: float, seconds: float, connections: int) -> Flooded:
+    found = Flooded()
+    idle: list[_Asker] = []
+    parts = urlsplit(job.url)
+    loop = asyncio.get_running_loop()
+    request = job.request()
+    made = [
+        (await loop.create_connection(lambda: _Asker(request, found, idle), parts.hostname, parts.port))[1]
+        for _ in range(connections)
+    ]
+    await asyncio.sleep(REST_S)
+    began, sent = time.monotonic(), 0
+    while (at := time.monotonic() - began) < seconds:
+        while sent < at * per_second:
+            due = began + sent / per_second
+            sent += 1
+            if idle:
+                idle.pop(0).ask(due)
+            else:
+                found.dropped += 1
+        await asyncio.sleep(max(0.001, began + sent / per_second - time.monotonic()))
+    found.seconds = time.monotonic() - began
+    async with asyncio.timeout(DEADLINE_S):
+        while len(idle) < connections:
+            await asyncio.sleep(0.01)
+    for each in made:
+        each.transport.close()
+    await asyncio.sleep(0)
+    return found
 
 
 def transfer(url: str, key: str, *, send: int, kind: str) -> tuple[int, float]:

@@ -1,7 +1,8 @@
 """What the proxy does under load: `python -m tests.benchmarks.under_load [SECTION …]`. README.md here says what each figure means.
 
-Sections: streams, latency, bodies, scale, keys, tls, overload; all without arguments, about ten minutes. Prints Markdown;
-`--update FILE` puts it between that file's markers. Every load is bounded in number and in time, and all of it, upstream,
+Sections: streams, latency, bodies, scale, keys, tls, overload; all of these without arguments, about ten minutes; and hour, which
+is measured when it is named (`hour --minutes 60`). Prints Markdown; `--update FILE` puts it between that file's markers, where
+sections that were not measured stay as they are. Every load is bounded in number and in time, and all of it, upstream,
 load and Postgres, shares the machine with the proxy.
 """
 
@@ -23,10 +24,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.benchmarks.cpu import machine, resident_mib
+from tests.benchmarks.hour import hour
 from tests.benchmarks.house import House, Running, execute, stage
 from tests.benchmarks.load import Job, Latencies, saturate
 from tests.benchmarks.measure import ASKED, CHAT, body
 from tests.benchmarks.run import table, updated
+from tests.benchmarks.sections import merged
 from tests.benchmarks.timed import Streamed, flood, stream, transfer
 from tests.certificates import Authority
 from tests.stoppable_postgres import StoppablePostgres
@@ -37,6 +40,7 @@ SECONDS = 8.0
 CONNECTIONS = 32
 METERED = body(stream=True, stream_options=ASKED)
 SPLICED = body(stream=True)
+HEAD = "Milliseconds unless it says otherwise."
 Rows = list[list[str]]
 
 
@@ -274,37 +278,43 @@ SECTIONS: dict[str, tuple[str, Callable[[House], list[str]]]] = {
     "tls": ("TLS to the upstream", tls),
     "overload": ("Overload", overload),
 }
+HOUR = "hour"
+TITLES = [title for title, _ in SECTIONS.values()] + ["An hour"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without any"
-    )
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join([*SECTIONS, HOUR])}; without any all but {HOUR}"
+    )  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=60, help=f"how long {HOUR} is (default 60)")
     parser.add_argument("--update", type=Path, help="put the report into this file")
     options = parser.parse_args(arguments)
+    known = SECTIONS | {HOUR: (TITLES[-1], lambda house: hour(house, options.minutes))}
     for name in [name for name in os.environ if name.startswith(("PROXY_", "OPENAI_"))]:
         del os.environ[name]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    busy = os.getloadavg()[0]
-    parts = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}. Load average before: {busy:.1f}. Milliseconds unless it says otherwise."
-    ]
+    found = {}
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-bench-")))
         directory.chmod(0o755)  # Postgres runs as another user where the benchmark runs as root
         postgres = stack.enter_context(StoppablePostgres.running())
         house = House(directory, postgres.url, stack.enter_context(stage()))
         for name in options.sections or SECTIONS:
-            title, measure = SECTIONS[name]
+            title, measure = known[name]
             print(name, file=sys.stderr, flush=True)
-            parts += [f"### {title}", *measure(house)]
-    text = "\n\n".join(parts) + "\n"
-    print(text)
+            when = (
+                f"{datetime.now(UTC):%Y-%m-%d}, {machine()}. Load average before: {os.getloadavg()[0]:.1f}."
+            )
+            found[title] = "\n\n".join([when, *measure(house)])
+    print(merged("", found, TITLES))
     if options.update:
-        options.update.write_text(updated(options.update.read_text(), text, MARKERS))
+        document = options.update.read_text()
+        old = document.partition(MARKERS[0])[2].partition(MARKERS[1])[0]
+        text = f"{HEAD}\n\n{merged(old, found, TITLES)}"
+        options.update.write_text(updated(document, text, MARKERS))
 
 
 if __name__ == "__main__":
