@@ -28,6 +28,7 @@ from tests.benchmarks.hour import hour
 from tests.benchmarks.house import House, Running, execute, stage
 from tests.benchmarks.load import Job, Latencies, saturate
 from tests.benchmarks.measure import ASKED, CHAT, body
+from tests.benchmarks.overload import overload
 from tests.benchmarks.run import table, updated
 from tests.benchmarks.sections import merged
 from tests.benchmarks.timed import Streamed, flood, stream, transfer
@@ -240,35 +241,6 @@ def connections(url: str, authority: Authority) -> int:
         return int(asked.getresponse().read()) - 1
 
 
-def overload(house: House) -> list[str]:
-    """Twice of what it can do."""
-    rows: Rows = [
-        [
-            "load",
-            "answered/s",
-            "503/s",
-            "not sent/s",
-            "answered p50 / p99, ms",
-            "503 p50 / p99, ms",
-            "memory, MiB",
-        ]
-    ]
-    with house.proxy() as running:
-        most = capacity(running)
-        for share in (1.0, 2.0):
-            with running.watched() as sizes:
-                found = flood(
-                    running.job(CHAT, body()), per_second=most * share, seconds=SECONDS, connections=4_000
-                )
-            refused = quantiles(found.refused, 0.5, 0.99) if found.refused.values else ""
-            per_s = (len(found.answered.values), len(found.refused.values), found.dropped)
-            rows.append(
-                [f"{share:.0%} of {most:,.0f}/s", *(f"{each / found.seconds:,.0f}" for each in per_s),
-                 quantiles(found.answered, 0.5, 0.99), refused, f"{sizes[0]:.0f} → {max(sizes):.0f}"]
-            )  # fmt: skip
-    return [table(rows)]
-
-
 SECTIONS: dict[str, tuple[str, Callable[[House], list[str]]]] = {
     "streams": ("Streams", streams),
     "latency": ("Latency", latency),
@@ -301,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-bench-")))
         directory.chmod(0o755)  # Postgres runs as another user where the benchmark runs as root
         postgres = stack.enter_context(StoppablePostgres.running())
-        house = House(directory, postgres.url, stack.enter_context(stage()))
+        house = House(directory, postgres.url, postgres.pid, stack.enter_context(stage()))
         for name in options.sections or SECTIONS:
             title, measure = known[name]
             print(name, file=sys.stderr, flush=True)
