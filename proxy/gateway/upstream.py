@@ -114,8 +114,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
-        if len(data) > MUCH_BYTES:
-            self._intake.rest()
         listener = self.listener
         if listener is None:
             self._pool.gone(self)
@@ -136,6 +134,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _receive(self, listener: Listener, data: bytes) -> None:
         """Bytes of a tunnel, or of a head and what follows it."""
         if self._tunnel:
+            if len(data) > MUCH_BYTES:
+                self._intake.rest()
             listener.upstream_tunnel(data)
             return
         self.answered = True
@@ -171,8 +171,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _receive_body(self, listener: Listener, body: Body, data: bytes) -> None:
         """Bytes of a body, none right behind a head that came alone. Hot path."""
         if data and not body.done:
-            used = body.take(data)
-            if used == len(data):
+            used, size = body.take(data), len(data)
+            if size > MUCH_BYTES:
+                self._intake.rest()
+            if used == size:
                 listener.upstream_body(data, body.content)
                 data = b""
             else:

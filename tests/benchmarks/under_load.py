@@ -110,7 +110,8 @@ BODIES = (
     ("download of 200 MB", "/v1/files/file-1/content?bytes=200000000", 0, 200_000_000, "application/json"),
     ("embeddings of 8 MB", "/v1/embeddings?bytes=8000000", 600, 8_000_000, "application/json"),
 )
-OTHERS_PER_S = 50.0
+OTHERS_PER_S = 100.0
+BESIDE_S = 5.0
 
 
 def bodies(house: House) -> list[str]:
@@ -133,8 +134,8 @@ def bodies(house: House) -> list[str]:
                 )
                 took = under_way.result()
             spent = running.cpu_s() - before
-            under_way = pool.submit(_transfers, running.process.url + path, running.key, send, kind, times)
-            beside = flood(other, per_second=OTHERS_PER_S, seconds=2.0, connections=32)
+            under_way = pool.submit(_transferring, running.process.url + path, running.key, send, kind)
+            beside = flood(other, per_second=OTHERS_PER_S, seconds=BESIDE_S, connections=32)
             under_way.result()
             rows.append(
                 [name, f"{size / direct:,.0f}", f"{size * times / took:,.0f}", f"{spent * 1e3 / size / times:.2f}",
@@ -146,6 +147,13 @@ def bodies(house: House) -> list[str]:
 def _transfers(url: str, key: str, send: int, kind: str, times: int) -> float:
     """Seconds that so many of them took, one after the other."""
     return sum(transfer(url, key, send=send, kind=kind)[1] for _ in range(times))
+
+
+def _transferring(url: str, key: str, send: int, kind: str) -> None:
+    """One after the other for as long as others are measured, and a little before and after."""
+    ends = time.monotonic() + BESIDE_S + 1
+    while time.monotonic() < ends:
+        transfer(url, key, send=send, kind=kind)
 
 
 def scale(house: House) -> list[str]:
