@@ -25,12 +25,13 @@ from urllib.parse import urlsplit
 
 from tests.benchmarks.cpu import machine, resident_mib
 from tests.benchmarks.hour import hour
-from tests.benchmarks.house import House, Running, execute, stage
+from tests.benchmarks.house import House, execute, stage
 from tests.benchmarks.load import Job, Latencies, saturate
 from tests.benchmarks.measure import ASKED, CHAT, body
 from tests.benchmarks.overload import overload
 from tests.benchmarks.run import table, updated
 from tests.benchmarks.sections import merged
+from tests.benchmarks.targets import Target, aiohttp_forwarder
 from tests.benchmarks.timed import Streamed, flood, stream, transfer
 from tests.certificates import Authority
 from tests.stoppable_postgres import StoppablePostgres
@@ -50,9 +51,8 @@ def quantiles(found: Latencies, *shares: float) -> str:
     return " / ".join(f"{found.quantile(share):.2f}" for share in shares)
 
 
-def capacity(running: Running) -> float:
-    """Requests per second that it answers, everything on this machine."""
-    job = running.job(CHAT, body())
+def capacity(job: Job) -> float:
+    """Requests per second that are answered, everything on this machine."""
     saturate(job, connections=CONNECTIONS, seconds=2)
     return saturate(job, connections=CONNECTIONS, seconds=5).requests / 5
 
@@ -93,7 +93,7 @@ def latency(house: House) -> list[str]:
     rows: Rows = [["load", "requests/s", "direct p50 / p99 / p99.9", "proxy p50 / p99 / p99.9"]]
     shares = (0.5, 0.99, 0.999)
     with house.proxy() as running:
-        most = capacity(running)
+        most = capacity(running.job(CHAT, body()))
         for share in (0.1, 0.5, 0.8):
             told = []
             for job in (Job(house.upstream_url + CHAT, body(), "k"), running.job(CHAT, body())):
@@ -101,7 +101,14 @@ def latency(house: House) -> list[str]:
                 assert not found.refused.values
                 told.append(quantiles(found.answered, *shares))
             rows.append([f"{share:.0%}", f"{most * share:,.0f}", *told])
-    return [table(rows), f"Capacity was {most:,.0f} requests/s: one worker, upstream and load beside it."]
+    behind = Target("direct", house.upstream_url, None)
+    with aiohttp_forwarder(behind) as other:
+        job = Job(other.url + CHAT, body(), "k")
+        per_second = capacity(job) * 0.8
+        found = flood(job, per_second=per_second, seconds=SECONDS, connections=256)
+    rows.append([f"80% of {other.name}", f"{per_second:,.0f}", "", quantiles(found.answered, *shares)])
+    told = f"Capacity was {most:,.0f} requests/s: one worker, upstream and load beside it."
+    return [table(rows), told]
 
 
 BODIES = (
