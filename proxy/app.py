@@ -154,7 +154,7 @@ class Application:
         # Mersenne Twister, seeded by the system: ids must be unique, not secret, and a system call for each costs 1 µs.
         draw = random.Random(random.SystemRandom().getrandbits(64)).getrandbits  # noqa: S311
 
-        self._pressure = Pressure(settings.overload_lag_s, loop.time)
+        self._pressure = Pressure(settings.overload_lag_s, loop.time, on_refused=self._count_refused)
         clocks = Clocks(loop.time, _now_us, lambda now_us: uuid7(now_us, draw(64)))
         cors = Cors(settings.cors, settings.cors_origins)
         owners = Owners(self._pool, settings, metrics=metrics, clock=loop.time)
@@ -331,6 +331,9 @@ class Application:
             except Exception:
                 log.exception("prices not reloaded")
                 await asyncio.sleep(TICK_S)
+
+    def _count_refused(self, count: int) -> None:
+        self._metrics.refusals.inc(("pressure",), count)
 
     def _count_connection(self, event: str) -> None:
         if event == "opened":

@@ -133,23 +133,34 @@ class Metrics:
 
     def flush(self) -> None:
         """Write the numbers for the other workers to see. Raises nothing: a full disk must not stop a worker."""
+        self.write(self.changed())
+
+    def changed(self) -> bytes | None:
+        """What `write` is to write; None when nothing changed since, or nobody reads it."""
+        self._look_at_process()
+        if self._directory is None:
+            return None
+        snapshot = orjson.dumps(self.snapshot())
+        return snapshot if snapshot != self._written else None
+
+    def write(self, snapshot: bytes | None) -> None:
+        """From any thread, one at a time: replacing a file may wait for the disk."""
+        if self._directory is not None and snapshot is not None:
+            with contextlib.suppress(OSError):
+                _replace(self._directory / f"{os.getpid()}.json", snapshot)
+                self._written = snapshot
+
+    def _look_at_process(self) -> None:
         times = os.times()
         self.cpu_seconds.values[()] = round(times.user + times.system, 2)
         self.resident_bytes.set((), _resident_bytes())
-        if self._directory is None:
-            return
-        written = orjson.dumps(self.snapshot())
-        if written != self._written:
-            with contextlib.suppress(OSError):
-                _replace(self._directory / f"{os.getpid()}.json", written)
-                self._written = written
 
     def render(self) -> bytes:
         """What GET /metrics answers, in the text format named by CONTENT_TYPE: the sum over all workers."""
         from prometheus_client import CollectorRegistry
         from prometheus_client.exposition import generate_latest
 
-        self.flush()
+        self._look_at_process()
         snapshots = [self.snapshot()]
         if self._directory is not None:
             snapshots += [each for each in _read_all(self._directory) if each["id"] != self._id]

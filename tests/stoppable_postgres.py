@@ -67,9 +67,14 @@ class StoppablePostgres:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
+    @property
+    def pid(self) -> int:
+        """The root of its processes."""
+        return int(Path(self._server.pgdata, "postmaster.pid").read_text().split()[0])
+
     def _pids(self) -> list[int]:
         try:
-            postmaster = int(Path(self._server.pgdata, "postmaster.pid").read_text().split()[0])
+            postmaster = self.pid
         except FileNotFoundError:
             return []
         found = [postmaster]

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
+SWITCH_S = 0.0005
+"""How long a thread that computes (a price list, the snapshot of the keys, the tokenizer) may keep the interpreter while the loop
+waits for it. Python's 5 ms were added to each of a loop's turns meanwhile; so they are 0.5.
+"""
 PREPARE_RETRY_S = 2.0
 REBOOT_PAUSE_S = 1.0
 EXIT_BOOT_FAILED = 3
@@ -43,6 +47,8 @@ class ProxyWorker(Worker):  # type: ignore[misc]
     """See the module. `slot` numbers the listening socket that is this worker's own."""
 
     slot = 0
+    _writing: asyncio.Future[None] | None = None
+    """The numbers on their way to the disk."""
 
     @property
     def _plan(self) -> Plan:
@@ -70,6 +76,7 @@ class ProxyWorker(Worker):  # type: ignore[misc]
     def run(self) -> None:
         """Run until stopped; the exit code tells the supervisor whether the start failed."""
         self.booted = False
+        sys.setswitchinterval(SWITCH_S)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(self._main())
         sys.exit(code)
@@ -97,7 +104,7 @@ class ProxyWorker(Worker):  # type: ignore[misc]
                     await app.serve(sock, plan.ssl_context)
             except Exception as error:  # noqa: BLE001  the edge: logged below
                 return self._boot_failed(error)
-            self._booted()
+            self._booted(metrics)
             if not plan.database_prepared:
                 preparing = loop.create_task(self._prepare_database())
             drain_s = await self._drain
@@ -107,6 +114,8 @@ class ProxyWorker(Worker):  # type: ignore[misc]
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+            if self._writing is not None:
+                await self._writing
             metrics.flush()
         return 0
 
@@ -115,9 +124,10 @@ class ProxyWorker(Worker):  # type: ignore[misc]
         if not self._drain.done():
             self._drain.set_result(drain_s)
 
-    def _booted(self) -> None:
+    def _booted(self, metrics: Metrics) -> None:
         self.booted = True
         self._plan.booted_once[0] = 1
+        metrics.render()  # or the first scrape would wait for its imports, 45 ms, and everybody with it
         gc.collect()
         gc.freeze()  # what was built at the start stays: later collections need not look at it
         log.info("worker ready", extra={"slot": self.slot})
@@ -132,7 +142,10 @@ class ProxyWorker(Worker):  # type: ignore[misc]
     async def _beat(self, metrics: Metrics) -> None:
         while True:
             self.notify()
-            metrics.flush()
+            changed = metrics.changed()
+            if changed is not None:  # not by the loop: a rename was seen to wait 5 ms for the disk
+                self._writing = asyncio.ensure_future(asyncio.to_thread(metrics.write, changed))
+                await asyncio.shield(self._writing)
             if os.getppid() != self.ppid:
                 self._stop(self._plan.settings.drain_s)
             await asyncio.sleep(HEARTBEAT_S)

@@ -14,7 +14,7 @@ response, a conversation, an uploaded file, a stored prompt) can't be seen and i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -39,9 +39,15 @@ _NOT_READ = frozenset(
      "previous_response_id", "conversation", "reasoning_effort", "verbosity", "truncation", "stop"}
 )  # fmt: skip
 
+_BASE64 = b";base64,"
+_DATA_URL = re.compile(rb"data:([a-z]{1,32})[^,\"]{0,128}\Z", re.IGNORECASE)
+_HEAD_MAX_BYTES = 256
+_INPUT_AUDIO = re.compile(rb'"data"\s*+:\s*+"')
+_INPUT_AUDIO_MIN_BYTES = 256
 # Some encoders write "/" as "\/", which is why a backslash belongs to the data.
-_DATA_URL = re.compile(rb"data:([a-z]+)[^,\"]{0,128};base64,([A-Za-z0-9+/=\\]*+)", re.IGNORECASE)
-_INPUT_AUDIO = re.compile(rb'"data"\s*+:\s*+"([A-Za-z0-9+/=\\]{256,}+)"')
+_IN_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\"
+_OUTSIDE = bytes(byte not in _IN_BASE64 for byte in range(256))
+_BLOCK_BYTES = 65_536
 _IMAGE_LINK = re.compile(rb'"(?:image_url|input_image)"')
 
 
@@ -49,24 +55,50 @@ def input_of(body: bytes) -> tuple[int, int]:
     """Text bytes of a JSON body, and the tokens assumed for the media in it. Hot path: one scan of a small body."""
     text_bytes, media_tokens = len(body), 0
     large = text_bytes > MEDIA_BYTES_MIN
-    if large and b"base64," in body:
-        for found in _DATA_URL.finditer(body):
-            size = found.end() - found.start()
+    if large and _BASE64 in body:
+        for kind, size in _data_urls(body):
             text_bytes -= size
-            kind = found[1].lower()
             if kind == b"audio":
                 media_tokens += size * 3 // 4 // AUDIO_BYTES_PER_TOKEN + 1
             elif kind != b"image":
                 media_tokens += size * 3 // 4 // FILE_BYTES_PER_TOKEN + 1
     if large and b"input_audio" in body:
         for found in _INPUT_AUDIO.finditer(body):
-            size = found.end() - found.start()
-            text_bytes -= size
-            media_tokens += size * 3 // 4 // AUDIO_BYTES_PER_TOKEN + 1
+            end = _end_of_base64(body, found.end())
+            if end - found.end() >= _INPUT_AUDIO_MIN_BYTES and body.startswith(b'"', end):
+                size = end + 1 - found.start()
+                text_bytes -= size
+                media_tokens += size * 3 // 4 // AUDIO_BYTES_PER_TOKEN + 1
     if b"image" in body:
         # {"type":"image_url","image_url":…} names it twice, {"type":"input_image","image_url":…} once each.
         media_tokens += (sum(1 for _ in _IMAGE_LINK.finditer(body)) + 1) // 2 * IMAGE_TOKENS
     return max(text_bytes, 0), media_tokens
+
+
+def _data_urls(body: bytes) -> Iterator[tuple[bytes, int]]:
+    """The kind and the size of each data URL with base64. By methods of bytes, which take a tenth of the time that a pattern does:
+    20 MB of pictures took 160 ms, in which nobody else was served.
+    """
+    at, end = body.find(_BASE64), 0
+    while at >= 0:
+        from_ = max(end, at - _HEAD_MAX_BYTES)
+        head = _DATA_URL.search(body[from_:at])
+        end = at + len(_BASE64)
+        if head is not None:
+            end = _end_of_base64(body, end)
+            yield head[1].lower(), end - from_ - head.start()
+        at = body.find(_BASE64, end)
+
+
+def _end_of_base64(body: bytes, at: int) -> int:
+    """Where what is not base64 begins."""
+    while at < len(body):
+        block = body[at : at + _BLOCK_BYTES]
+        found = block.translate(_OUTSIDE).find(1)
+        if found >= 0:
+            return at + found
+        at += len(block)
+    return at
 
 
 def texts_of(body: bytes) -> str | None:

@@ -15,8 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from proxy.core.lonerequest import stands_alone
 from proxy.core.refusal import Refusal
 from proxy.gateway.handover import V1, Handover, leads_to_v1
+from proxy.gateway.intake import MUCH_BYTES, Intake
 from proxy.gateway.reader import RequestReader
 from proxy.gateway.request import Request
 from proxy.gateway.roles import Exchanging, Pass
@@ -32,8 +34,8 @@ class Front(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_admin", "_early", "_feeding", "_fronts", "_inner", "_lingered", "_pass", "_paused", "_pumping", "_queue",
-        "_reader", "_tunnel", "active", "closing", "deadline", "exchange", "transport",
+        "_admin", "_early", "_feeding", "_fronts", "_inner", "_intake", "_lingered", "_pass", "_pumping",
+        "_queue", "_reader", "_tunnel", "active", "closing", "deadline", "exchange", "transport",
     )  # fmt: skip
 
     def __init__(self, passing: Pass, admin: Callable[[], asyncio.Protocol], fronts: set[Front]) -> None:
@@ -46,9 +48,9 @@ class Front(asyncio.Protocol):
         self._early = b""
         self._feeding = False
         self._pumping = False
-        self._paused = False
         self._tunnel = False
         self._lingered = -1
+        self._intake: Intake = cast("Intake", None)
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.active: Request | None = None
         """The request whose answer is due next."""
@@ -64,12 +66,15 @@ class Front(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self.transport = cast("asyncio.Transport", transport)
+        self._intake = Intake(self.transport)
         self.transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
         self._fronts.add(self)
         self.deadline = self._pass.now() + self._pass.head_timeout_s
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if len(data) > MUCH_BYTES:
+            self._intake.rest()
         if self._reader.busy:
             self._feed(data)
         elif self._tunnel:
@@ -85,6 +90,9 @@ class Front(asyncio.Protocol):
                 self._feed(data)
         elif self.active is not None or self._queue:
             self._keep_early(data)
+        elif self._pass.pressure.refusing and not (self._early or self.closing) and stands_alone(data):
+            self.deadline = self._pass.now() + self._pass.keepalive_s
+            self.write(self._pass.pressure.unread())
         else:
             self._open(data)
 
@@ -132,16 +140,14 @@ class Front(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """The upstream does not keep up with the upload."""
-        if not self._paused and not self.transport.is_closing():
-            self._paused = True
+        if not self._intake.paused:
             self.deadline = 0.0
-            self.transport.pause_reading()
+            self._intake.pause()
 
     def resume_reading(self) -> None:
         """It does again."""
-        if self._paused and not self.transport.is_closing():
-            self._paused = False
-            self.transport.resume_reading()
+        if self._intake.paused:
+            self._intake.resume()
 
     def tunnel(self) -> None:
         """From now on bytes go to the exchange unread."""
@@ -222,17 +228,12 @@ class Front(asyncio.Protocol):
 
     def _keep_early(self, data: bytes) -> None:
         self._early += data
-        self._bound(len(self._early))
-
-    def _bound(self, size: int) -> None:
-        if size > EARLY_MAX_BYTES:
+        if len(self._early) > EARLY_MAX_BYTES:
             self.pause_reading()
 
     def _open(self, data: bytes) -> None:
         """The first bytes of a request."""
-        if self._early:
-            data = self._early + data
-            self._early = b""
+        data, self._early = self._early + data, b""
         if self.closing:
             return
         ours = leads_to_v1(data)
@@ -335,16 +336,15 @@ class Front(asyncio.Protocol):
                 self._pass.proceed(self, request)
         elif not self.closing:
             request.body.append(data)
-            self._bound(request.received)
+            if request.received > EARLY_MAX_BYTES:
+                self.pause_reading()
 
     def request_end(self, request: Request, *, had_body: bool) -> None:
         """A request is complete."""
         if request is not self.active:
             return
         self.deadline = 0.0
-        if not had_body:
-            return
-        if self.exchange is not None:
+        if had_body and self.exchange is not None:
             self.exchange.upload_end()
-        elif request.collecting:
+        elif had_body and request.collecting:
             self._pass.proceed(self, request)

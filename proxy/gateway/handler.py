@@ -72,7 +72,7 @@ class Handler:
         self.head_timeout_s = settings.request_head_timeout_s
         self.body_timeout_s = settings.request_idle_timeout_s
         self.keepalive_s = settings.keepalive_timeout_s
-        self._pressure = pressure
+        self.pressure = pressure
         self._exchanges_max = settings.exchanges_max
         self._limits = RelayLimits(
             first_byte_s=settings.upstream_first_byte_timeout_s,
@@ -170,7 +170,7 @@ class Handler:
 
     def _pass(self, front: Front, request: Request, caller: Caller, body: bytes | None) -> None:
         """Read the call, admit it, forward it. `body` is None when there is none, or when it is streamed on."""
-        self._pressure.enter(self.now())
+        self.pressure.enter(self.now())
         call = attribute(
             read_call(
                 method=request.method.decode("latin-1"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from proxy.core.refusal import Refusal
     from proxy.gateway.exchange import Exchange
     from proxy.gateway.front import Front
+    from proxy.gateway.pressure import Pressure
     from proxy.gateway.relay import Relay
     from proxy.gateway.request import Request
 
@@ -48,6 +49,7 @@ class Pass(Protocol):
     head_timeout_s: float
     body_timeout_s: float
     keepalive_s: float
+    pressure: Pressure
 
     def begin(self, front: Front, request: Request) -> None:
         """A head was read; from here on the pass owns the request."""

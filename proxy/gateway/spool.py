@@ -22,7 +22,9 @@ from proxy.gateway.spooldir import SEGMENT_SUFFIX, make_locked, remove, sync_dir
 
 SEGMENT_BYTES = 8 * 2**20
 SEGMENT_MIN_BYTES = 4096
-READ_BYTES = 2**20
+READ_BYTES = 2**18
+LONG_READ_BYTES = 2**20
+"""What a line may take that was not found whole in so little."""
 
 
 @dataclass(slots=True, eq=False)
@@ -294,12 +296,15 @@ class Spool:
 
 def _read_records(segment: Segment, offset: int, records_max: int) -> tuple[list[bytes], int, int]:
     """(records, where they end, damaged lines) of one segment from `offset`, as far as one read goes."""
-    wanted = min(READ_BYTES, segment.size - offset)
-    with segment.path.open("rb", buffering=0) as file:
-        file.seek(offset)
-        data = file.read(wanted)
-    if len(data) < wanted:  # cut by somebody else: what is gone is gone
-        return [], segment.size, 1
-    found = scan(data, records_max)
+    for most in (READ_BYTES, LONG_READ_BYTES):
+        wanted = min(most, segment.size - offset)
+        with segment.path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            data = file.read(wanted)
+        if len(data) < wanted:  # cut by somebody else: what is gone is gone
+            return [], segment.size, 1
+        found = scan(data, records_max)
+        if found.end:
+            break
     records = [payload for kind, payload in found.lines if kind == RECORD]
     return records, offset + (found.end or wanted), found.damaged

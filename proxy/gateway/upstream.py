@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from proxy.core.framing import Body, FramingError, body_of, parse_head
 from proxy.gateway.dial import Dialer
+from proxy.gateway.intake import MUCH_BYTES, Intake
 from proxy.gateway.roles import Listener
 from proxy.gateway.sockets import is_quiet
 
@@ -30,6 +31,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_body",
         "_buffer",
         "_eof",
+        "_intake",
         "_method",
         "_pool",
         "_reuse",
@@ -45,6 +47,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._intake: Intake = cast("Intake", None)
         self.listener: Listener | None = None
         self.served = 0
         """Exchanges carried before the present one."""
@@ -81,13 +84,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """The client does not keep up: stop reading the answer."""
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
+        self._intake.pause()
 
     def resume(self) -> None:
         """The client keeps up again."""
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._intake.resume()
 
     def abandon(self) -> None:
         """The exchange is over before its answer was: cancel it upstream by closing."""
@@ -108,6 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound the send buffer: beyond it the client is told to wait."""
         self.transport = cast("asyncio.Transport", transport)
+        self._intake = Intake(self.transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
 
     def data_received(self, data: bytes) -> None:
@@ -132,6 +134,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _receive(self, listener: Listener, data: bytes) -> None:
         """Bytes of a tunnel, or of a head and what follows it."""
         if self._tunnel:
+            if len(data) > MUCH_BYTES:
+                self._intake.rest()
             listener.upstream_tunnel(data)
             return
         self.answered = True
@@ -167,8 +171,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _receive_body(self, listener: Listener, body: Body, data: bytes) -> None:
         """Bytes of a body, none right behind a head that came alone. Hot path."""
         if data and not body.done:
-            used = body.take(data)
-            if used == len(data):
+            used, size = body.take(data), len(data)
+            if size > MUCH_BYTES:
+                self._intake.rest()
+            if used == size:
                 listener.upstream_body(data, body.content)
                 data = b""
             else:
@@ -189,7 +195,8 @@ class UpstreamConnection(asyncio.Protocol):
         reusable = self._reuse and self.request_sent and not self._eof
         if reusable:
             self.served += 1
-            self.transport.resume_reading()
+            if self._intake.paused:
+                self._intake.resume()
             self._pool.put(self)
         else:
             self._pool.gone(self)

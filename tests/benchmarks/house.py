@@ -29,6 +29,7 @@ class House:
 
     directory: Path
     postgres_url: str
+    postgres_pid: int
     upstream_url: str
 
     @contextlib.contextmanager

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ import uvloop
 
 from tests.benchmarks.load import Job, Latencies
 from tests.benchmarks.stage import STAMP
+from tests.benchmarks.upstream import LENGTH
 
 STARTS_PER_S = 500
 """New streams a second: what is measured is streams that run, not their start all at once."""
@@ -109,67 +111,83 @@ class Flooded:
 
 
 class _Asker(asyncio.Protocol):
-    def __init__(self, request: bytes, found: Flooded, idle: list[_Asker]) -> None:
+    """One request at a time. Reads no more of an answer than it must, since it shares the machine with what it measures."""
+
+    def __init__(self, request: bytes, found: Flooded, idle: deque[_Asker]) -> None:
         self._request = request
         self._found = found
         self._idle = idle
         self._due = 0.0
+        self._came = b""
+        self._size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._parser = httptools.HttpResponseParser(self)
         self._idle.append(self)
 
     def ask(self, due: float) -> None:
         self._due = due
-        self._parser = httptools.HttpResponseParser(self)
         self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_message_complete(self) -> None:
-        into = self._found.answered if self._parser.get_status_code() == 200 else self._found.refused
+        self._came = came = self._came + data if self._came else data
+        if not self._size:
+            head = came.find(b"\r\n\r\n") + 4
+            if head < 4:
+                return
+            length = LENGTH.search(came, 0, head)
+            self._size = head + int(length[1]) if length else -1
+        if len(came) < self._size or (self._size < 0 and not came.endswith(b"0\r\n\r\n")):
+            return
+        into = self._found.answered if came.startswith(b"HTTP/1.1 200") else self._found.refused
+        self._came, self._size = b"", 0
         into.values.append((time.monotonic() - self._due) * 1000)
         self._idle.append(self)
 
 
 def flood(job: Job, *, per_second: float, seconds: float, connections: int) -> Flooded:
     """`per_second` requests, evenly spaced, over at most `connections` connections."""
+    return uvloop.run(_flood(job, per_second, seconds, connections))
 
-    async def run() -> Flooded:
-        found = Flooded()
-        idle: list[_Asker] = []
-        parts = urlsplit(job.url)
-        loop = asyncio.get_running_loop()
-        request = job.request()
-        made = [
-            (await loop.create_connection(lambda: _Asker(request, found, idle), parts.hostname, parts.port))[
-                1
-            ]
-            for _ in range(connections)
-        ]
-        await asyncio.sleep(REST_S)
-        began, sent = time.monotonic(), 0
-        while (at := time.monotonic() - began) < seconds:
-            while sent < at * per_second:
-                due = began + sent / per_second
-                sent += 1
-                if idle:
-                    idle.pop(0).ask(due)
-                else:
-                    found.dropped += 1
-            await asyncio.sleep(0.001)
-        found.seconds = time.monotonic() - began
-        async with asyncio.timeout(DEADLINE_S):
-            while len(idle) < connections:
-                await asyncio.sleep(0.01)
-        for each in made:
-            each.transport.close()
-        await asyncio.sleep(0)
-        return found
+
+def floods(jobs: Sequence[tuple[Job, float]], *, seconds: float, connections: int) -> list[Flooded]:
+    """Several side by side: (job, how many a second), each over its own connections."""
+
+    async def run() -> list[Flooded]:
+        return await asyncio.gather(*(_flood(job, rate, seconds, connections) for job, rate in jobs))
 
     return uvloop.run(run())
+
+
+async def _flood(job: Job, per_second: float, seconds: float, connections: int) -> Flooded:
+    found = Flooded()
+    idle: deque[_Asker] = deque()
+    parts = urlsplit(job.url)
+    loop = asyncio.get_running_loop()
+    request = job.request()
+    made = [
+        (await loop.create_connection(lambda: _Asker(request, found, idle), parts.hostname, parts.port))[1]
+        for _ in range(connections)
+    ]
+    await asyncio.sleep(REST_S)
+    began, sent = time.monotonic(), 0
+    while (at := time.monotonic() - began) < seconds:
+        while sent < at * per_second:
+            due = began + sent / per_second
+            sent += 1
+            if idle:
+                idle.popleft().ask(due)
+            else:
+                found.dropped += 1
+        await asyncio.sleep(max(0.001, began + sent / per_second - time.monotonic()))
+    found.seconds = time.monotonic() - began
+    async with asyncio.timeout(DEADLINE_S):
+        while len(idle) < connections:
+            await asyncio.sleep(0.01)
+    for each in made:
+        each.transport.close()
+    await asyncio.sleep(0)
+    return found
 
 
 def transfer(url: str, key: str, *, send: int, kind: str) -> tuple[int, float]:

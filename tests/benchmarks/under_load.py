@@ -1,7 +1,8 @@
 """What the proxy does under load: `python -m tests.benchmarks.under_load [SECTION …]`. README.md here says what each figure means.
 
-Sections: streams, latency, bodies, scale, keys, tls, overload; all without arguments, about ten minutes. Prints Markdown;
-`--update FILE` puts it between that file's markers. Every load is bounded in number and in time, and all of it, upstream,
+Sections: streams, latency, bodies, scale, keys, tls, overload; all of these without arguments, about ten minutes; and hour, which
+is measured when it is named (`hour --minutes 60`). Prints Markdown; `--update FILE` puts it between that file's markers, where
+sections that were not measured stay as they are. Every load is bounded in number and in time, and all of it, upstream,
 load and Postgres, shares the machine with the proxy.
 """
 
@@ -23,10 +24,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.benchmarks.cpu import machine, resident_mib
-from tests.benchmarks.house import House, Running, execute, stage
+from tests.benchmarks.hour import hour
+from tests.benchmarks.house import House, execute, stage
 from tests.benchmarks.load import Job, Latencies, saturate
 from tests.benchmarks.measure import ASKED, CHAT, body
+from tests.benchmarks.overload import overload
 from tests.benchmarks.run import table, updated
+from tests.benchmarks.sections import merged
+from tests.benchmarks.targets import Target, aiohttp_forwarder
 from tests.benchmarks.timed import Streamed, flood, stream, transfer
 from tests.certificates import Authority
 from tests.stoppable_postgres import StoppablePostgres
@@ -37,6 +42,7 @@ SECONDS = 8.0
 CONNECTIONS = 32
 METERED = body(stream=True, stream_options=ASKED)
 SPLICED = body(stream=True)
+HEAD = "Milliseconds unless it says otherwise."
 Rows = list[list[str]]
 
 
@@ -45,9 +51,8 @@ def quantiles(found: Latencies, *shares: float) -> str:
     return " / ".join(f"{found.quantile(share):.2f}" for share in shares)
 
 
-def capacity(running: Running) -> float:
-    """Requests per second that it answers, everything on this machine."""
-    job = running.job(CHAT, body())
+def capacity(job: Job) -> float:
+    """Requests per second that are answered, everything on this machine."""
     saturate(job, connections=CONNECTIONS, seconds=2)
     return saturate(job, connections=CONNECTIONS, seconds=5).requests / 5
 
@@ -88,7 +93,7 @@ def latency(house: House) -> list[str]:
     rows: Rows = [["load", "requests/s", "direct p50 / p99 / p99.9", "proxy p50 / p99 / p99.9"]]
     shares = (0.5, 0.99, 0.999)
     with house.proxy() as running:
-        most = capacity(running)
+        most = capacity(running.job(CHAT, body()))
         for share in (0.1, 0.5, 0.8):
             told = []
             for job in (Job(house.upstream_url + CHAT, body(), "k"), running.job(CHAT, body())):
@@ -96,7 +101,14 @@ def latency(house: House) -> list[str]:
                 assert not found.refused.values
                 told.append(quantiles(found.answered, *shares))
             rows.append([f"{share:.0%}", f"{most * share:,.0f}", *told])
-    return [table(rows), f"Capacity was {most:,.0f} requests/s: one worker, upstream and load beside it."]
+    behind = Target("direct", house.upstream_url, None)
+    with aiohttp_forwarder(behind) as other:
+        job = Job(other.url + CHAT, body(), "k")
+        per_second = capacity(job) * 0.8
+        found = flood(job, per_second=per_second, seconds=SECONDS, connections=256)
+    rows.append([f"80% of {other.name}", f"{per_second:,.0f}", "", quantiles(found.answered, *shares)])
+    told = f"Capacity was {most:,.0f} requests/s: one worker, upstream and load beside it."
+    return [table(rows), told]
 
 
 BODIES = (
@@ -105,7 +117,8 @@ BODIES = (
     ("download of 200 MB", "/v1/files/file-1/content?bytes=200000000", 0, 200_000_000, "application/json"),
     ("embeddings of 8 MB", "/v1/embeddings?bytes=8000000", 600, 8_000_000, "application/json"),
 )
-OTHERS_PER_S = 50.0
+OTHERS_PER_S = 100.0
+BESIDE_S = 5.0
 
 
 def bodies(house: House) -> list[str]:
@@ -128,8 +141,8 @@ def bodies(house: House) -> list[str]:
                 )
                 took = under_way.result()
             spent = running.cpu_s() - before
-            under_way = pool.submit(_transfers, running.process.url + path, running.key, send, kind, times)
-            beside = flood(other, per_second=OTHERS_PER_S, seconds=2.0, connections=32)
+            under_way = pool.submit(_transferring, running.process.url + path, running.key, send, kind)
+            beside = flood(other, per_second=OTHERS_PER_S, seconds=BESIDE_S, connections=32)
             under_way.result()
             rows.append(
                 [name, f"{size / direct:,.0f}", f"{size * times / took:,.0f}", f"{spent * 1e3 / size / times:.2f}",
@@ -141,6 +154,13 @@ def bodies(house: House) -> list[str]:
 def _transfers(url: str, key: str, send: int, kind: str, times: int) -> float:
     """Seconds that so many of them took, one after the other."""
     return sum(transfer(url, key, send=send, kind=kind)[1] for _ in range(times))
+
+
+def _transferring(url: str, key: str, send: int, kind: str) -> None:
+    """One after the other for as long as others are measured, and a little before and after."""
+    ends = time.monotonic() + BESIDE_S + 1
+    while time.monotonic() < ends:
+        transfer(url, key, send=send, kind=kind)
 
 
 def scale(house: House) -> list[str]:
@@ -236,35 +256,6 @@ def connections(url: str, authority: Authority) -> int:
         return int(asked.getresponse().read()) - 1
 
 
-def overload(house: House) -> list[str]:
-    """Twice of what it can do."""
-    rows: Rows = [
-        [
-            "load",
-            "answered/s",
-            "503/s",
-            "not sent/s",
-            "answered p50 / p99, ms",
-            "503 p50 / p99, ms",
-            "memory, MiB",
-        ]
-    ]
-    with house.proxy() as running:
-        most = capacity(running)
-        for share in (1.0, 2.0):
-            with running.watched() as sizes:
-                found = flood(
-                    running.job(CHAT, body()), per_second=most * share, seconds=SECONDS, connections=4_000
-                )
-            refused = quantiles(found.refused, 0.5, 0.99) if found.refused.values else ""
-            per_s = (len(found.answered.values), len(found.refused.values), found.dropped)
-            rows.append(
-                [f"{share:.0%} of {most:,.0f}/s", *(f"{each / found.seconds:,.0f}" for each in per_s),
-                 quantiles(found.answered, 0.5, 0.99), refused, f"{sizes[0]:.0f} → {max(sizes):.0f}"]
-            )  # fmt: skip
-    return [table(rows)]
-
-
 SECTIONS: dict[str, tuple[str, Callable[[House], list[str]]]] = {
     "streams": ("Streams", streams),
     "latency": ("Latency", latency),
@@ -274,37 +265,43 @@ SECTIONS: dict[str, tuple[str, Callable[[House], list[str]]]] = {
     "tls": ("TLS to the upstream", tls),
     "overload": ("Overload", overload),
 }
+HOUR = "hour"
+TITLES = [title for title, _ in SECTIONS.values()] + ["An hour"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without any"
-    )
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join([*SECTIONS, HOUR])}; without any all but {HOUR}"
+    )  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=60, help=f"how long {HOUR} is (default 60)")
     parser.add_argument("--update", type=Path, help="put the report into this file")
     options = parser.parse_args(arguments)
+    known = SECTIONS | {HOUR: (TITLES[-1], lambda house: hour(house, options.minutes))}
     for name in [name for name in os.environ if name.startswith(("PROXY_", "OPENAI_"))]:
         del os.environ[name]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    busy = os.getloadavg()[0]
-    parts = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}. Load average before: {busy:.1f}. Milliseconds unless it says otherwise."
-    ]
+    found = {}
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-bench-")))
         directory.chmod(0o755)  # Postgres runs as another user where the benchmark runs as root
         postgres = stack.enter_context(StoppablePostgres.running())
-        house = House(directory, postgres.url, stack.enter_context(stage()))
+        house = House(directory, postgres.url, postgres.pid, stack.enter_context(stage()))
         for name in options.sections or SECTIONS:
-            title, measure = SECTIONS[name]
+            title, measure = known[name]
             print(name, file=sys.stderr, flush=True)
-            parts += [f"### {title}", *measure(house)]
-    text = "\n\n".join(parts) + "\n"
-    print(text)
+            when = (
+                f"{datetime.now(UTC):%Y-%m-%d}, {machine()}. Load average before: {os.getloadavg()[0]:.1f}."
+            )
+            found[title] = "\n\n".join([when, *measure(house)])
+    print(merged("", found, TITLES))
     if options.update:
-        options.update.write_text(updated(options.update.read_text(), text, MARKERS))
+        document = options.update.read_text()
+        old = document.partition(MARKERS[0])[2].partition(MARKERS[1])[0]
+        text = f"{HEAD}\n\n{merged(old, found, TITLES)}"
+        options.update.write_text(updated(document, text, MARKERS))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 import base64
+import re
 
 import orjson
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.call import Call, read_call
-from proxy.core.estimate import estimate_usage, input_of, texts_of
+from proxy.core.estimate import _data_urls, _end_of_base64, estimate_usage, input_of, texts_of
 from proxy.core.usage import Reading, Usage
 
 
@@ -86,3 +89,26 @@ def test_a_tokenizer_reads_the_texts_of_a_request_and_not_its_names_or_media() -
     assert texts_of(body) == "system\nBe brief.\nuser\nLook:\ndraw\nDraws."
     assert texts_of(b"no JSON") is None
     assert texts_of(b'"data:image/png;base64,AAAA"') == ""
+
+
+OLD_DATA_URL = re.compile(rb"data:([a-z]{1,32})[^,\"]{0,128};base64,([A-Za-z0-9+/=\\]*+)", re.IGNORECASE)
+OLD_INPUT_AUDIO = re.compile(rb'"data"\s*+:\s*+"([A-Za-z0-9+/=\\]{256,}+)"')
+PIECES = st.sampled_from(
+    [b"data:image/png", b"DATA:audio/wav", b"data:application/pdf;name=a", b"data:", b";base64,", b";charset=x;base64,", b"base64,",
+     b"A" * 300, b"AA==", b"\\/", b'"', b",", b" and text ", b'"data": "', b'"data":"', b"\xc3\xa4", b"B" * 70_000]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=14))
+def test_media_are_found_as_a_pattern_finds_them(pieces: list[bytes]):
+    body = b"input_audio" + b"x" * 3000 + b"".join(pieces)
+    urls = [(found[1].lower(), len(found[0])) for found in OLD_DATA_URL.finditer(body)]
+    sounds = [len(found[0]) for found in OLD_INPUT_AUDIO.finditer(body)]
+    assert list(_data_urls(body)) == urls
+    assert input_of(body)[0] == max(0, len(body) - sum(size for _, size in urls) - sum(sounds))
+
+
+def test_the_end_of_base64_is_found_beyond_any_block():
+    for size in (0, 1, 65_535, 65_536, 65_537, 200_000):
+        assert _end_of_base64(b"(" + b"A" * size + b')"', 1) == 1 + size
+        assert _end_of_base64(b"(" + b"A" * size, 1) == 1 + size

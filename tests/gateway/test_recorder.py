@@ -14,8 +14,9 @@ import pytest
 from proxy.core.refusal import Refusal
 from proxy.core.spoolformat import encode_open, encode_record
 from proxy.gateway import flusher, recorder
-from proxy.gateway.recorder import Recorder
-from proxy.gateway.spool import Spool
+from proxy.gateway.flusher import BATCH_MAX
+from proxy.gateway.recorder import SLICE_MAX, Recorder
+from proxy.gateway.spool import Batch, Spool
 from proxy.metrics import Metrics
 from proxy.settings import Settings
 from tests.exchanges import exchange_id, make_open, make_record
@@ -354,3 +355,44 @@ async def test_what_is_stored_does_not_stay_on_the_disk(
 
 def content(directory: Path) -> bytes:
     return b"".join(path.read_bytes() for path in directory.glob("*.seg"))
+
+
+async def test_a_batch_is_read_in_slices_between_which_the_loop_goes_on(make_recorder: MakeRecorder) -> None:
+    made = await make_recorder(start=False)
+    for number in range(BATCH_MAX + 100):
+        exchange(made, number)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.get_running_loop().create_task(others())
+    batch = await made._read()
+    task.cancel()
+    assert len(batch.payloads) == BATCH_MAX
+    assert turns >= BATCH_MAX // SLICE_MAX - 1
+    rest = await made._read()
+    assert [len(rest.payloads), rest.end > batch.end] == [100, True]
+
+
+async def test_what_was_read_before_the_disk_failed_is_stored_first(
+    make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await make_recorder(start=False)
+    for number in range(2 * SLICE_MAX):
+        exchange(made, number)
+    read, calls = made._spool.read, 0
+
+    def fails_once(records_max: int) -> Batch:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.EIO, "no")
+        return read(records_max)
+
+    monkeypatch.setattr(Spool, "read", lambda _, records_max: fails_once(records_max))
+    assert len((await made._read()).payloads) == SLICE_MAX
+    assert len((await made._read()).payloads) == SLICE_MAX

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.core.spoolformat import OPEN, RECORD, scan
 from proxy.gateway import spooldir
-from proxy.gateway.spool import Spool
+from proxy.gateway.spool import READ_BYTES, Spool
 
 
 @pytest.fixture
@@ -49,6 +49,17 @@ def test_records_are_read_in_order_and_once(spool: Spool) -> None:
     assert spool.read(3).payloads == [payload(3), payload(4)]
     assert spool.read(3).payloads == []
     assert spool.unread == 0
+
+
+def test_a_line_longer_than_one_read_is_found(tmp_path: Path) -> None:
+    long = orjson.dumps(["x" * (READ_BYTES + 1000)])
+    made = Spool(tmp_path, "w3", max_bytes=2**24)
+    for number, payload in enumerate((b"[1]", long, b"[2]")):
+        made.append_record(str(number), payload)
+    batch = made.read(10)
+    assert (batch.payloads, batch.damaged) == ([b"[1]", long, b"[2]"], 0)
+    made.acknowledge(batch)
+    assert made.close()
 
 
 def test_reading_goes_on_over_many_segments(spool: Spool) -> None:
