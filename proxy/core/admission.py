@@ -76,9 +76,10 @@ class Rules:
             found = self._by_variant[variant] = self._compile(call)
         return found
 
-    def shares(self) -> list[Share]:
+    def shares(self) -> list[tuple[Binding, Share]]:
         """The shares that were used last for calls that every quota binds alike."""
-        return [binding.share for binding in self._always if binding.share.id or binding.share.opened]
+        known = [(binding, binding.share) for binding in self._always]
+        return [(binding, share) for binding, share in known if share.id or share.opened]
 
     def check(self, call: Call, need: Need) -> None:
         """Raise the Refusal of a rule that needs no counting: allowed models and endpoints, ceilings per request."""

@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from proxy.core import endpoints, estimate, labels, sieve
+from proxy.core import estimate, sieve
+from proxy.core.callhead import WORD_CHARS_MAX, CallHead, read_call_head
 from proxy.core.decode import as_utf8, decode_whole
 from proxy.core.endpoints import Endpoint
 from proxy.core.forms import read_form
 
 DECODED_MAX_BYTES = 64 * 2**20
 END_USER_BYTES_MAX = 128
-WORD_CHARS_MAX = 256
 COUNT_MAX = 2**40
 """What a request may ask for; more than anybody has, and no product of two such numbers may leave Postgres' range."""
 COMPLETIONS_DEFAULT_TOKENS = 16
@@ -100,10 +100,16 @@ def read_call(
 ) -> Call:
     """Read one request. `header` gives the first value of a lower-case name; `body` is None when it is streamed.
 
-    Raises Refusal (400) for one of our own headers that can't be understood, and nothing else. Hot path.
+    Raises Refusal (400) for one of our own headers that can't be understood, and nothing else.
     """
-    path, query = _split_target(target)
-    endpoint, object_id = endpoints.match(method, path)
+    return read_call_behind(read_call_head(method, target, header), header, body, body_bytes)
+
+
+def read_call_behind(
+    head: CallHead, header: Callable[[bytes], bytes | None], body: bytes | None, body_bytes: int
+) -> Call:
+    """The same where the head has been read. Never raises. Hot path."""
+    endpoint = head.endpoint
     fields: Any = None
     text_bytes = media_tokens = 0
     if body:
@@ -111,25 +117,24 @@ def read_call(
         if encoding is not None:
             body = decode_whole(body, encoding, DECODED_MAX_BYTES)
         if body:
-            fields, is_form = _fields(body, header(b"content-type") or b"")
+            fields, is_form = _fields(body, header)
             if type(fields) is dict and not is_form and endpoint.meter != "none":
                 text_bytes, media_tokens = estimate.input_of(body)
     if endpoint.meter in _LISTENS:
         media_tokens = body_bytes // estimate.AUDIO_BYTES_PER_TOKEN
     said = fields if type(fields) is dict else _NOTHING
-    operation, tags, end_user, on_behalf_of, client_request_id = _labels(header)
     # Set one by one, since keywords to a class cost a dictionary: docs/adr/0007.
-    call = Call(method, path, endpoint, tags, _NOTHING)
-    call.query = query
-    call.model = _word(said.get("model")) or (_model_of_query(query) if query else None)
+    call = Call(head.method, head.path, endpoint, head.tags, _NOTHING)
+    call.query = head.query
+    call.model = _word(said.get("model")) or head.model
     call.input_estimate_tokens = estimate.input_upper_tokens(text_bytes, media_tokens)
     call.input_text_bytes = text_bytes
     call.input_media_tokens = media_tokens
-    call.object_id = object_id
-    call.operation = operation
-    call.end_user = end_user
-    call.on_behalf_of = on_behalf_of
-    call.client_request_id = client_request_id
+    call.object_id = head.object_id
+    call.operation = head.operation
+    call.end_user = head.end_user
+    call.on_behalf_of = head.on_behalf_of
+    call.client_request_id = head.client_request_id
     call.body_bytes = body_bytes
     if endpoint.meter != "chat" or not _OPTIONS.isdisjoint(said):  # else there is nothing more to read
         _read_options(call, said.get)
@@ -150,24 +155,6 @@ def _read_options(call: Call, get: Get) -> None:
     call.hints = _hints(get, meter)
 
 
-def _labels(
-    header: Callable[[bytes], bytes | None],
-) -> tuple[str | None, Mapping[str, str], str | None, str | None, str | None]:
-    """Operation, tags, end user, the user spoken for, the client's request id."""
-    operation = header(b"x-usage-operation")
-    tags = header(b"x-usage-tags")
-    end_user = header(b"x-usage-end-user")
-    user = header(b"x-usage-user")
-    request_id = header(b"x-client-request-id")
-    return (
-        None if operation is None else labels.operation_of(operation),
-        _NOTHING if tags is None else labels.tags_of(tags),
-        None if end_user is None else labels.end_user_of(end_user),
-        None if user is None else labels.on_behalf_of(user),
-        None if request_id is None else labels.client_request_id_of(request_id),
-    )
-
-
 def with_form(call: Call, fields: Mapping[str, str]) -> Call:
     """The same call with what a streamed form turned out to say (see forms.py), once its upload has passed."""
     return replace(
@@ -179,32 +166,7 @@ def with_form(call: Call, fields: Mapping[str, str]) -> Call:
     )
 
 
-def _split_target(target: bytes) -> tuple[str, str]:
-    """Path and query of a request target; an absolute-form target (RFC 9112, 3.2.2) loses its scheme and authority."""
-    text = target.decode("latin-1")
-    if not text.startswith("/"):
-        _, found, rest = text.partition("://")
-        if found:
-            slash = rest.find("/")
-            text = rest[slash:] if slash >= 0 else "/"
-    path, _, query = text.partition("?")
-    return path, query
-
-
-def _model_of_query(query: str) -> str | None:
-    """`model` of a WebSocket's query (`/v1/realtime?model=…`)."""
-    from urllib.parse import parse_qs
-
-    if "model" not in query:
-        return None
-    try:
-        found = parse_qs(query, max_num_fields=64).get("model")
-    except ValueError:
-        return None
-    return found[0][:WORD_CHARS_MAX] if found else None
-
-
-def _fields(body: bytes, content_type: bytes) -> tuple[Any, bool]:
+def _fields(body: bytes, header: Callable[[bytes], bytes | None]) -> tuple[Any, bool]:
     """The body as a mapping of its fields, and whether it is a form; None when it can't be understood.
 
     What a body is decides, not what its content type says: a wrong label is no way around metering.
@@ -213,6 +175,7 @@ def _fields(body: bytes, content_type: bytes) -> tuple[Any, bool]:
         return orjson.loads(body), False
     except ValueError:
         pass
+    content_type = header(b"content-type") or b""
     if b"multipart/" in content_type.lower():
         return read_form(body, content_type), True
     return sieve.reduce(as_utf8(body), _BODY_KEYS), False

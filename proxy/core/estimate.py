@@ -69,7 +69,7 @@ def input_of(body: bytes) -> tuple[int, int]:
                 size = end + 1 - found.start()
                 text_bytes -= size
                 media_tokens += size * 3 // 4 // AUDIO_BYTES_PER_TOKEN + 1
-    if b"image" in body:
+    if body.find(b"image") >= 0:  # not `in`: see references.hides_names
         # {"type":"image_url","image_url":…} names it twice, {"type":"input_image","image_url":…} once each.
         media_tokens += (sum(1 for _ in _IMAGE_LINK.finditer(body)) + 1) // 2 * IMAGE_TOKENS
     return max(text_bytes, 0), media_tokens

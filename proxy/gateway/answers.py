@@ -42,6 +42,9 @@ class Answers:
         self.relays: set[Relay] = set()
         """Exchanges under way."""
         self._ledger = ledger
+        self.then = ledger.then
+        self.commit = ledger.commit
+        self.unopened = ledger.unopened
         self._cors = cors
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from proxy.core.address import client_address, is_within, networks
 from proxy.core.caller import Caller
+from proxy.core.key import digest as digest_of
 from proxy.core.objects import SECRET_PREFIX
 from proxy.core.refusal import Refusal, invalid_key, unavailable
 from proxy.gateway.front import Front
@@ -30,10 +31,18 @@ class Bearers:
 
     def known(self, front: Front, request: Request) -> Caller | None:
         """Who calls; None when it must be looked up with `find`. Raises Refusal 401. Hot path."""
+        known, now = request.known, self._now_us() / 1e6
+        if known is not None and known.digest is not None:
+            caller = self._keyring.live(known.digest, now)
+            if caller is not None:
+                return self._from_here(front, request, caller)
         token = request.token()
         if token.startswith(SECRET_PREFIX):
             return self._by_secret(front, request, token)
-        return self._from_here(front, request, self._keyring.lookup(token, self._now_us() / 1e6))
+        digest = digest_of(token)
+        if known is not None:
+            known.digest = digest
+        return self._from_here(front, request, self._keyring.lookup(token, now, digest))
 
     async def find(self, front: Front, request: Request) -> Caller:
         """Look up a client secret that memory does not know. Raises Refusal: 401, or 503 without Postgres."""

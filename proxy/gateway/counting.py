@@ -8,6 +8,9 @@ from proxy.core.record import UsageRecord
 from proxy.gateway.exchange import Exchange
 from proxy.metrics import Metrics
 
+_CLASSES = ("none", *(f"{hundreds}xx" for hundreds in range(1, 10)))
+"""Of statuses, by their hundreds; 0: there was none."""
+
 
 def count_exchange(metrics: Metrics, exchange: Exchange, record: UsageRecord, now: float) -> None:
     """Count one record. Hot path. `now`: monotonic seconds."""
@@ -16,7 +19,7 @@ def count_exchange(metrics: Metrics, exchange: Exchange, record: UsageRecord, no
     endpoint = record.endpoint
     status = record.status
     if record.part is None:
-        metrics.requests.inc((endpoint, model, f"{status // 100}xx" if status else "none", record.outcome))
+        metrics.requests.inc((endpoint, model, _CLASSES[status // 100 % 10], record.outcome))
     if exchange.refusal is not None and record.outcome == "refused":
         metrics.refusals.inc((exchange.refusal.reason or exchange.refusal.code,))
         return

@@ -97,6 +97,7 @@ async def fetch(pool: Pool, request: bytes, *, max_bytes: int, timeout_s: float)
 async def _ask(connection: UpstreamConnection, method: bytes, request: bytes, max_bytes: int) -> Fetched:
     collector = _Collector(max_bytes)
     connection.begin(collector, method, request, complete=True)
+    connection.flush()
     try:
         return await collector.answer
     finally:

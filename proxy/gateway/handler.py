@@ -34,6 +34,7 @@ from proxy.gateway.holding import Holder, Holding
 from proxy.gateway.ledger import Ledger
 from proxy.gateway.limits import RelayLimits
 from proxy.gateway.onbehalf import OnBehalf
+from proxy.gateway.onward import call_of, onward_head
 from proxy.gateway.owners import Owners
 from proxy.gateway.pressure import Pressure
 from proxy.gateway.quotas import NeedsShare, Quotas
@@ -171,16 +172,7 @@ class Handler:
     def _pass(self, front: Front, request: Request, caller: Caller, body: bytes | None) -> None:
         """Read the call, admit it, forward it. `body` is None when there is none, or when it is streamed on."""
         self.pressure.enter(self.now())
-        call = attribute(
-            read_call(
-                method=request.method.decode("latin-1"),
-                target=request.target,
-                header=request.fields.get,
-                body=body,
-                body_bytes=request.received if request.complete else request.length or request.received,
-            ),
-            caller,
-        )
+        call = attribute(call_of(request, body), caller)
         upstream = self._upstreams.choose(call.model)
         if request.secret:
             upstream = self._upstreams.named(self._bearers.issuer(request.secret))
@@ -276,21 +268,7 @@ class Handler:
             exchange.spliced = sent is not body
         streaming, chunked = sent is None and request.has_body, request.chunked
         look = self._holder.look(exchange)
-        policy = upstream.policy
-        if request.secret:
-            policy = replace(policy, authorization=b"Bearer " + request.secret, key=request.secret)
-        head = request_head(
-            request.method,
-            upstream.prefix + request.target if upstream.prefix else request.target,
-            request.headers,
-            policy,
-            names=request.names(),
-            length=len(sent) if sent is not None and request.length is not None else None,
-            chunked=chunked,
-            identity=exchange.spliced or look is not None,
-            websocket=request.websocket,
-            expect=streaming and request.expects_continue,
-        )
+        head = onward_head(request, upstream, sent, identity=exchange.spliced or look is not None)
         relay = Relay(front, exchange, upstream.pool, self._answers, self._limits, head)
         front.exchange = gated(relay, front, self._owners, self._answers.keep_task)
         if look is not None:

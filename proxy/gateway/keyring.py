@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from proxy.core.caller import Caller
+from proxy.core.key import digest as digest_of
 from proxy.core.key import is_well_formed
 from proxy.core.keyrow import (
     NO_GROUP,
@@ -94,14 +94,23 @@ class Keyring:
 
     # the hot path
 
-    def lookup(self, token: bytes, now: float) -> Caller:
+    def lookup(self, token: bytes, now: float, digest: bytes | None = None) -> Caller:
         """Who `token` belongs to. Raises Refusal 401, its `reason` one of missing, malformed, unknown, revoked, expired,
-        inactive; or 503 before any keys are known. `now`: Unix seconds.
+        inactive; or 503 before any keys are known. `now`: Unix seconds; `digest`: the token's, where it was made already.
         """
-        digest = hashlib.sha256(token).digest()
+        if digest is None:
+            digest = digest_of(token)
+        caller = self.live(digest, now)
+        if caller is None:
+            caller = self._admit(token, digest, now)
+            self._used[caller.key_id] = now
+        return caller
+
+    def live(self, digest: bytes, now: float) -> Caller | None:
+        """Who a key belongs to that was looked up before; None: look it up."""
         caller = self._callers.get(digest)
         if caller is None or (caller.expires_at is not None and now >= caller.expires_at):
-            caller = self._admit(token, digest, now)
+            return None
         self._used[caller.key_id] = now
         return caller
 

@@ -6,6 +6,7 @@ Every admitted exchange ends here exactly once, whatever its end, and so does ev
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,11 @@ class Ledger:
         self._recorder = recorder
         self.write_through = recorder.write_through
         """After `open`, `secured` must be awaited before anything is forwarded."""
+        self.then: Callable[[Callable[[], None]], None] = recorder.then
+        """Call back when the lines of `open` and `end` are written: only then may be sent what depends on them."""
+        self.commit = recorder.commit
+        self.unopened = recorder.unopened
+        """Why exchanges, by their ids, may not be forwarded; to be looked at when `then` calls back."""
         self._prices = prices
         self._metrics = metrics
         self._default_output_tokens = default_output_tokens
@@ -159,6 +165,7 @@ class Ledger:
         assert exchange.refusal is not None
         exchange.ended = True
         self._record(exchange, "refused", _NO_READING, _NO_USAGE, "none")
+        self._recorder.commit()
 
     def end(self, exchange: Exchange, outcome: Outcome) -> None:
         """The exchange is over: settle its reservation and record it. A second end changes nothing."""

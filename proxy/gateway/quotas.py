@@ -21,7 +21,7 @@ from proxy.core.holdings import Holdings
 from proxy.core.money import NANO
 from proxy.core.quota import Charge, Quota
 from proxy.core.refusal import unavailable
-from proxy.core.shares import UNBOUND, UNIT_INDEX, Binding, Need, Reservation, Share
+from proxy.core.shares import UNBOUND, Binding, Need, Reservation, Share
 from proxy.gateway.quota_clerk import Clerk
 from proxy.gateway.quota_waiting import Waiter
 from proxy.metrics import Metrics
@@ -255,28 +255,27 @@ class Quotas:
         """
         if reservation is UNBOUND:
             return b""
-        if reservation is None:
-            held = self._known_shares(caller)
-        else:
-            held = [
-                (binding.unit, share) for binding, share, _ in reservation.holds if not binding.concurrent
-            ]
+        held = self._known_shares(caller) if reservation is None else reservation.holds
         tightest: dict[int, Share] = {}
-        for unit, share in held:
-            best = tightest.get(unit)
-            if best is None or share.outside + share.free < best.outside + best.free:
+        for binding, share, _ in held:
+            unit = binding.unit
+            if unit in tightest:
+                best = tightest[unit]
+                if share.outside + share.free >= best.outside + best.free:
+                    continue
+            if not binding.concurrent:
                 tightest[unit] = share
         at, lines = self._clock() + self.clerk.offset, b""
-        for unit in sorted(tightest):
-            lines += _lines_of(unit, tightest[unit], at)
+        for unit, share in sorted(tightest.items()) if len(tightest) > 1 else tightest.items():
+            lines += _lines_of(unit, share, at)
         return lines
 
-    def _known_shares(self, caller: Caller) -> list[tuple[int, Share]]:
+    def _known_shares(self, caller: Caller) -> list[tuple[Binding, Share, int]]:
         ids = {quota.id for quota in caller.quotas}
         rules = self._rules.get(id(caller))
         if rules is None or not ids:
             return []
-        return [(UNIT_INDEX[share.quota.unit], share) for share in rules.shares() if share.key[0] in ids]
+        return [(binding, share, 0) for binding, share in rules.shares() if share.key[0] in ids]
 
 
 def _lines_of(unit: int, share: Share, at: float) -> bytes:

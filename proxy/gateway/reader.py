@@ -13,6 +13,7 @@ import httptools
 
 from proxy.core.framing import HEAD_MAX_BYTES
 from proxy.core.refusal import Refusal
+from proxy.gateway.repeated import Repeated
 from proxy.gateway.request import Request
 
 
@@ -38,10 +39,12 @@ class RequestReader:
     __slots__ = (
         "_head_bytes",
         "_headers",
+        "_left",
         "_now",
         "_now_us",
         "_owner",
         "_parser",
+        "_repeated",
         "_target",
         "busy",
         "reading",
@@ -55,13 +58,25 @@ class RequestReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._head_bytes = 0
+        self._repeated = Repeated()
+        self._left = 0
+        """Bytes due of the body behind a repeated head, which llhttp does not see."""
         self.busy = False
         """In the middle of a request."""
         self.reading: Request | None = None
         """The request whose head was read last; None while a head is being read."""
 
     def feed(self, data: bytes) -> bytes:
-        """Read on. Returns what follows a request for an upgrade, which is no HTTP. Raises Refusal 400, 431, 501 or 505."""
+        """Read on. Returns what is left: what follows a request for an upgrade, which is no HTTP, or one whose head was known.
+        Raises Refusal 400, 431, 501 or 505.
+        """
+        if self._left:
+            return self._count_off(data)
+        begins = not self.busy
+        if begins:
+            first = self._repeated.match(data)
+            if first is not None:
+                return self._read_again(first, data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -77,11 +92,38 @@ class RequestReader:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_MAX_BYTES:
                 raise _malformed(431, "headers_too_large", "The request's headers are too large.")
+        elif begins and self.reading is not None:
+            self._repeated.learn(self.reading, data)
+        return b""
+
+    def _read_again(self, first: Request, data: bytes) -> bytes:
+        """`data` begins with the head of `first`, but for its length."""
+        length = self._left = self._repeated.length
+        request = self.reading = first.again(length, self._now(), self._now_us())
+        self.busy = True
+        self._owner.request_head(request)
+        data = data[self._repeated.used :]
+        return self._count_off(data) if data else b""
+
+    def _count_off(self, data: bytes) -> bytes:
+        """Bytes of the body behind such a head; returns what is behind it."""
+        left = self._left - len(data)
+        if left < 0:
+            data, rest = data[:left], data[left:]
+            self._left = 0
+            self.on_body(data)
+            self.on_message_complete()
+            return rest
+        self._left = left
+        self.on_body(data)
+        if not left:
+            self.on_message_complete()
         return b""
 
     def reset(self) -> None:
         """Forget the request at hand; what comes next is read as the start of another."""
         self.busy = False
+        self._left = 0
         self._parser = httptools.HttpRequestParser(self)
 
     # -- llhttp calls

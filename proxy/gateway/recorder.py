@@ -2,7 +2,8 @@
 
     open -> forward -> record -> spool -> flush, in batches, back to back under load -> acknowledge
 
-`open` and `record` append to this worker's spool and return; neither awaits. Exactly one row comes of each exchange,
+`open` and `record` note a line for this worker's spool and return; neither awaits. The lines of one turn of the event loop are
+written together at its end, and what depends on them is sent `then` (turn.py). Exactly one row comes of each exchange,
 whatever dies when: rows are inserted by id, repeated batches insert nothing, and what a dead worker leaves is adopted.
 Bounded: at the spool's bound `open` refuses with 503, or the oldest records go, by setting.
 """
@@ -27,7 +28,9 @@ from proxy.core.spoolformat import encode_open, encode_record
 from proxy.gateway.adoption import adopt_leftovers, leftover_bytes
 from proxy.gateway.flusher import BATCH_MAX, FAILED, Flusher
 from proxy.gateway.jsonl import DailyLog
-from proxy.gateway.spool import Batch, Spool
+from proxy.gateway.segments import Batch
+from proxy.gateway.spool import Spool
+from proxy.gateway.turn import Soon, Turn, soon
 from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.store.postgres import Pool
@@ -51,7 +54,8 @@ class Recorder:
     write_through = False
     """An exchange may be forwarded when `open` returns; see WriteThrough."""
 
-    def __init__(self, pool: Pool, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, pool: Pool, settings: Settings, metrics: Metrics, *, soon: Soon = soon) -> None:
+        """`soon`: see turn.py."""
         self._settings = settings
         self._metrics = metrics
         self._root = settings.data_dir / "spool"
@@ -78,6 +82,13 @@ class Recorder:
         self._leftover_bytes = 0
         self._unspooled: list[tuple[str, bytes]] = []
         self._disk_failing = False
+        self.unopened: dict[str, Refusal] = {}
+        """Exchanges, by their ids, that may not be forwarded although they were opened: the disk would not have the line. To be
+        looked at when `then` calls back.
+        """
+        self._turn = Turn(self.commit, soon)
+        self.then = self._turn.then
+        """Call back when what was noted so far is written."""
         self._hurry = asyncio.Event()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -90,18 +101,26 @@ class Recorder:
     # the pass
 
     def open(self, line: OpenLine) -> None:
-        """Write down that an exchange is about to be forwarded. Raises Refusal 503 when that is impossible."""
+        """Note that an exchange is about to be forwarded. Raises Refusal 503 when there is no room; see `unopened` as well."""
         spool = self._spool
-        if spool.bytes + self._leftover_bytes >= self._max_bytes:
+        if spool.bytes + spool.gathered_bytes + self._leftover_bytes >= self._max_bytes:
             self._make_room()
-        try:
-            spool.append_open(line.id, encode_open(line))
-        except OSError as error:
-            self._disk_failed(error)
-            if self._settings.spool_full == "refuse":
-                raise self._refusal("spool_unwritable") from None
-        else:
+        spool.gather_open(line.id, encode_open(line))
+        if not self._turn.waits:
+            self._turn.begin()
+
+    def commit(self) -> None:
+        """Write what was noted. Never raises: what depends on it asks."""
+        failed = self._spool.commit()
+        if not failed:
             self._disk_failing = False
+            return
+        for (exchange_id, _, payloads), error in failed:
+            self._disk_failed(error)
+            if not payloads and self._settings.spool_full == "refuse":
+                self.unopened[exchange_id] = self._refusal("spool_unwritable")
+            for payload in reversed(payloads):  # the exchange's own last: with it its open line may go
+                self._hold(exchange_id, payload)
 
     async def secured(self, exchange_id: str) -> None:
         """Return when the exchange is noted, which it is."""
@@ -116,19 +135,20 @@ class Recorder:
         except Exception:
             log.exception("a record could not be written down", extra={"id": record.id})
             self._metrics.recorder_dropped.inc(("fault",))
+            self.commit()
             self._spool.end_exchange(record.id)
             return
         self.recorded += 1 + len(below)
-        try:
-            self._spool.append_record(record.id, payload, *below)
-        except OSError as error:
-            self._disk_failed(error)
-            for each in (*below, payload):
-                self._hold(record.id, each)
+        if self.unopened:
+            self.unopened.pop(record.id, None)
+        self._spool.gather_record(record.id, payload, *below)
+        if not self._turn.waits:
+            self._turn.begin()
 
     def _make_room(self) -> None:
         if self._settings.spool_full == "refuse":
             raise self._refusal("spool_full")
+        self.commit()
         dropped = self._spool.drop_oldest()
         self._settle_count(dropped)
         self._metrics.recorder_dropped.inc(("spool_full",), dropped)
@@ -175,6 +195,7 @@ class Recorder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         self._sync_thread.shutdown()
+        self.commit()
         return self._spool.close() and not self._unspooled
 
     async def flushed(self) -> None:
@@ -209,6 +230,7 @@ class Recorder:
         batch: Batch | None = None
         while True:
             try:
+                self.commit()
                 await self._flush_unspooled()
                 batch = batch or await self._read()
                 await self._flush(batch)
@@ -224,7 +246,7 @@ class Recorder:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MAX_S)
                 continue
-            full = len(batch.payloads) == BATCH_MAX
+            full = len(batch.payloads) >= BATCH_MAX
             pause, batch = RETRY_FIRST_S, None
             self._report()
             if not full and not (self._waiters and self._spool.unread):

@@ -11,9 +11,10 @@ import asyncio
 
 from proxy.core.framing import Body, ResponseHead
 from proxy.core.record import Outcome
-from proxy.core.refusal import Refusal, bad_gateway, gateway_timeout, unavailable
+from proxy.core.refusal import Refusal, unavailable
 from proxy.gateway.dial import DialError
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.faults import CLOSED, LATE, UNASKED, disconnected, unreachable
 from proxy.gateway.front import Front
 from proxy.gateway.limits import RelayLimits
 from proxy.gateway.roles import Ends, Listener
@@ -49,10 +50,7 @@ class Relay:
         self._body: Body | None = None
         self._strip = False
         self._client_open = True
-        self._draining = False
-        self._paused_upstream = False
-        self._tunnel = False
-        self._over = False
+        self._draining = self._paused_upstream = self._tunnel = self._over = False
         self.deadline = 0.0
         """Monotonic time at which `expired` is to be called; 0: never."""
 
@@ -77,8 +75,7 @@ class Relay:
         if self._draining:
             self._end("client_gone")
         elif not self.exchange.client_status:
-            late = gateway_timeout("upstream_timeout", "The upstream did not answer in time.")
-            self._refuse(late, "upstream_timeout")
+            self._refuse(LATE, "upstream_timeout")
         else:
             self._cut("upstream_timeout")
 
@@ -134,7 +131,8 @@ class Relay:
         if writable and self._paused_upstream:
             self._paused_upstream = False
             connection.resume()
-            self.deadline = self._idle_deadline()
+            limit_s = self._limits.idle_s if self.exchange.ttfb else self._limits.first_byte_s
+            self.deadline = self._ends.now() + limit_s
         elif not writable and not self._paused_upstream:
             self._paused_upstream = True
             connection.pause()
@@ -158,8 +156,7 @@ class Relay:
         request = exchange.request
         if head.status == 101 and not (request.websocket and self._client_open):
             self._drop_upstream()
-            unasked = bad_gateway("upstream_invalid", "The upstream changed protocols unasked.")
-            self._refuse(unasked, "upstream_cut")
+            self._refuse(UNASKED, "upstream_cut")
             return
         now = self._ends.now()
         exchange.ttfb = now
@@ -202,21 +199,26 @@ class Relay:
         writer.end()
         outcome: Outcome = "upstream_error" if exchange.status >= 400 else "success"
         # Settled and recorded before the last bytes reach the network, so that a client that asks next finds it.
-        self._end("client_gone" if self._draining else outcome)
+        self._end("client_gone" if self._draining else outcome, at_once=False)
+        if self._client_open:
+            self._ends.then(self._answer)
+
+    def _answer(self) -> None:
+        """Its record is written, so the last bytes may leave."""
         if self._client_open:
             self._client_open = False
-            writer.flush()
-            self._front.answered(close=writer.closes)
+            self._writer.flush()
+            self._front.answered(close=self._writer.closes)
 
     def upstream_kept(self) -> None:
         """The answer is complete, but held; its connection is free for others."""
         self._connection = None
         self.deadline = 0.0
 
-    def give_up(self, refusal: Refusal) -> None:
-        """Answer so, in place of the answer that was held."""
+    def give_up(self, refusal: Refusal, outcome: Outcome = "upstream_error") -> None:
+        """Answer so, in place of the answer that was held, or of forwarding anything."""
         self._drop_upstream()
-        self._refuse(refusal, "upstream_error")
+        self._refuse(refusal, outcome)
 
     def upstream_tunnel(self, data: bytes) -> None:
         """The upstream's bytes after a 101."""
@@ -227,10 +229,7 @@ class Relay:
         """The connection broke: try again where nothing can have happened, else say so."""
         connection, self._connection = self._connection, None
         if self._tunnel:
-            self._end("success")
-            if self._client_open:
-                self._client_open = False
-                self._front.transport.close()
+            self._end_tunnel(b"")
             return
         if self._draining:
             self._end("client_gone")
@@ -238,14 +237,10 @@ class Relay:
         if self.exchange.client_status:
             self._cut("upstream_cut")
             return
-        died_idle = connection is not None and connection.served and not connection.answered
-        if died_idle and self._upload.may_repeat():
+        if self._upload.may_repeat(connection):
             self._dial()
             return
-        message = "The upstream closed the connection without an answer."
-        if connection is not None and connection.answered:
-            message = f"The upstream's answer is not valid HTTP: {reason}."
-        self._refuse(bad_gateway("upstream_disconnected", message), "upstream_cut")
+        self._refuse(disconnected(connection, reason), "upstream_cut")
 
     def upstream_writable(self, writable: bool) -> None:
         """Backpressure from the upstream reaches the client."""
@@ -266,15 +261,13 @@ class Relay:
             connection = await self._pool.dial()
         except DialError as error:
             self._dialing = None
-            answer = gateway_timeout if error.code.endswith("timeout") else bad_gateway
-            self._refuse(answer(error.code, error.message), "upstream_unreachable")
+            self._refuse(unreachable(error), "upstream_unreachable")
             return
         self._dialing = None
         if self._over:
             self._pool.put(connection)
         elif connection.transport.is_closing():
-            closed = bad_gateway("upstream_disconnected", "The upstream closed the connection.")
-            self._refuse(closed, "upstream_unreachable")
+            self._refuse(CLOSED, "upstream_unreachable")
         else:
             self._send(connection)
 
@@ -284,8 +277,17 @@ class Relay:
         self.exchange.forwarded = now
         self.deadline = now + self._limits.first_byte_s
         self._upload.send_on(connection, self.listener or self)
+        self._ends.then(self._leave)
         if self._client_open:
             self._front.resume_reading()
+
+    def _leave(self) -> None:
+        """Its open line is written, so the request may leave; or it could not be."""
+        unopened = self._ends.unopened
+        if unopened and not self._over and self.exchange.id in unopened:
+            self.give_up(unopened[self.exchange.id], "refused")
+        elif self._connection is not None:
+            self._connection.flush()
 
     def _begin_tunnel(self, head: ResponseHead, added: bytes) -> None:
         self._tunnel = True
@@ -305,16 +307,13 @@ class Relay:
             self._front.write(last)
             self._front.transport.close()
 
-    def _idle_deadline(self) -> float:
-        return self._ends.now() + (self._limits.idle_s if self.exchange.ttfb else self._limits.first_byte_s)
-
     def _drop_upstream(self) -> None:
         if self._dialing is not None:
             self._dialing.cancel()
             self._dialing = None
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abandon()
+        if connection is not None and not connection.abandon():
+            self.exchange.forwarded = 0.0
 
     def _refuse(self, refusal: Refusal, outcome: Outcome) -> None:
         """Answer instead of the upstream; nothing of an answer has been sent yet."""
@@ -337,7 +336,7 @@ class Relay:
             self._client_open = False
             self._front.cut(framed=self._writer.framed)
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: Outcome, *, at_once: bool = True) -> None:
         if self._over:
             return
         self._over = True
@@ -347,3 +346,5 @@ class Relay:
             self.exchange.bytes_out = self._writer.sent
         self._ends.relays.discard(self)
         self._ends.end(self.exchange, outcome)
+        if at_once:  # what the client is told next must not come before the record
+            self._ends.commit()

@@ -95,6 +95,12 @@ class Ends(Protocol):
 
     now: Callable[[], float]
     relays: set[Relay]
+    then: Callable[[Callable[[], None]], None]
+    """Call back when what was written down so far lies in the spool: before, nothing that depends on it may be sent."""
+    commit: Callable[[], None]
+    """Write it now."""
+    unopened: dict[str, Refusal]
+    """Why exchanges, by their ids, may not be forwarded after all; to be looked at when `then` calls back."""
 
     def uploaded(self, exchange: Exchange, data: bytes) -> None:
         """A part of the request's body has been passed on: read what it says. Never raises."""

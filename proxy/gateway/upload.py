@@ -73,9 +73,13 @@ class Upload:
         """The answer has begun: the request won't be sent again."""
         self._held = []
 
-    def may_repeat(self) -> bool:
-        """Whether it may be sent again when a kept connection died without a byte of answer. A POST may have been served
-        and billed, so only with an Idempotency-Key (RFC 9110, 9.2.2).
+    def may_repeat(self, connection: UpstreamConnection | None) -> bool:
+        """Whether it may be sent again, since a kept connection died without a byte of answer. A POST that was sent may have
+        been served and billed, so only with an Idempotency-Key (RFC 9110, 9.2.2).
         """
+        if connection is None or not connection.served or connection.answered or not self._whole:
+            return False
         request = self._request
-        return self._whole and (request.method in _IDEMPOTENT or b"idempotency-key" in request.fields)
+        return (
+            bool(connection.unsent) or request.method in _IDEMPOTENT or b"idempotency-key" in request.fields
+        )

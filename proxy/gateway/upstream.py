@@ -42,6 +42,7 @@ class UpstreamConnection(asyncio.Protocol):
         "request_sent",
         "served",
         "transport",
+        "unsent",
     )
 
     def __init__(self, pool: Pool) -> None:
@@ -62,25 +63,35 @@ class UpstreamConnection(asyncio.Protocol):
         self._reuse = True
         self._tunnel = False
         self._eof = False
+        self.unsent = b""
+        """Of a request that may not leave yet; nothing of it has."""
 
     # -- called by the relay
 
     def begin(self, listener: Listener, method: bytes, data: bytes, *, complete: bool) -> None:
-        """Carry a new exchange: write `data`, its head and what there is of its body."""
+        """Carry a new exchange: `data` is its head and what there is of its body, and leaves with `flush`."""
         assert self.listener is None
         self.listener = listener
         self.answered = False
         self.request_sent = complete
         self._method = method
         self._reuse = True
-        self.transport.write(data)
+        self.unsent = data
 
     def send(self, data: bytes, *, last: bool = False) -> None:
         """More of the request's body, or bytes of a tunnel."""
-        if data:
+        if self.unsent:
+            self.unsent += data
+        elif data:
             self.transport.write(data)
         if last:
             self.request_sent = True
+
+    def flush(self) -> None:
+        """The request may leave."""
+        data, self.unsent = self.unsent, b""
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
 
     def pause(self) -> None:
         """The client does not keep up: stop reading the answer."""
@@ -90,11 +101,13 @@ class UpstreamConnection(asyncio.Protocol):
         """The client keeps up again."""
         self._intake.resume()
 
-    def abandon(self) -> None:
-        """The exchange is over before its answer was: cancel it upstream by closing."""
+    def abandon(self) -> bool:
+        """The exchange is over before its answer was: cancel it upstream by closing. False: nothing of it had left."""
+        left, self.unsent = not self.unsent, b""
         self.listener = None
         self._pool.gone(self)
         self.transport.abort()
+        return left
 
     def is_usable(self, now: float) -> bool:
         """Whether an idle connection can carry a request: still open as far as this host can tell."""
@@ -115,6 +128,9 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
         listener = self.listener
+        if self.unsent:
+            self._lose("it came before the request was sent")
+            return
         if listener is None:
             self._pool.gone(self)
             self.transport.abort()  # an answer nobody asked for must not become the next exchange's

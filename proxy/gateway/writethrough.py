@@ -13,12 +13,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from proxy.core.openline import OpenLine
 from proxy.core.record import UsageRecord
-from proxy.core.refusal import unavailable
+from proxy.core.refusal import Refusal, unavailable
 from proxy.core.spoolformat import encode_open, encode_record, lost_record
 from proxy.gateway.flusher import BATCH_MAX, FAILED, Flusher
 from proxy.gateway.jsonl import DailyLog
@@ -64,6 +64,8 @@ class WriteThrough:
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self.unopened: dict[str, Refusal] = {}
+        """Nothing is refused after `secured`."""
         self.recorded = 0
         """Records taken."""
         self.done = 0
@@ -116,6 +118,13 @@ class WriteThrough:
             return
         self.recorded += len(payloads)
         self._records += payloads
+
+    def then(self, send: Callable[[], None]) -> None:
+        """At once: nothing is written here but by Postgres, which `secured` waits for."""
+        send()
+
+    def commit(self) -> None:
+        """Nothing is gathered."""
 
     # the background
 

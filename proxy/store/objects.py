@@ -25,7 +25,8 @@ async def settle(connection: Connection, payloads: Sequence[bytes]) -> list[byte
 
     Belongs into the transaction that stores them, before they are.
     """
-    owned = {at: decode_record(payload) for at, payload in enumerate(payloads) if _owned(payload)}
+    ends = [payload[-_END_BYTES:] for payload in payloads]  # of most records it has no brace
+    owned = {at: decode_record(payloads[at]) for at, end in enumerate(ends) if b"}" in end and _owned(end)}
     if not owned:
         return list(payloads)
     named = statements("objects")
@@ -51,9 +52,8 @@ async def settle(connection: Connection, payloads: Sequence[bytes]) -> list[byte
     return kept
 
 
-def _owned(payload: bytes) -> bool:
-    brace = payload.rfind(b"}", -_END_BYTES)
-    return brace >= 0 and _OWNED.fullmatch(payload, brace) is not None
+def _owned(end: bytes) -> bool:
+    return _OWNED.fullmatch(end, end.rindex(b"}")) is not None
 
 
 async def _claim(connection: Connection, records: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:

@@ -47,8 +47,8 @@ async def store(
             await connection.execute(named["settle_records"], row["charges"], row["ids"])
     if stored is not None:
         gone = set(row["erased"] or ())
-        stored.extend(
-            payload for payload in payloads if not gone or orjson.loads(payload)[_USER_AT] not in gone
+        stored += (
+            [each for each in payloads if orjson.loads(each)[_USER_AT] not in gone] if gone else payloads
         )
     return int(row["inserted"])
 

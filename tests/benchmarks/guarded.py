@@ -98,14 +98,24 @@ class Rig:
     connection: UpstreamConnection
     upstream: Wire
     recorder: Recorder
+    ends: list[Callable[[], None]]
+    """What the event loop would call when it has seen its sockets."""
 
     def exchange(self, request: bytes, pieces: list[bytes]) -> tuple[bytes, bytes]:
         """One request and its answer, as it arrives; returns what reached the upstream, and what reached the client."""
         self.front.data_received(request)
+        self.turn()
         receive = self.connection.data_received
         for piece in pieces:
             receive(piece)
+        self.turn()
         return self.upstream.take(), self.client.take()
+
+    def turn(self) -> None:
+        """The loop has seen its sockets."""
+        for end in self.ends:
+            end()
+        self.ends.clear()
 
 
 def build(directory: Path) -> Rig:
@@ -128,7 +138,8 @@ def build(directory: Path) -> Rig:
         on_event=lambda event: metrics.upstream_reused.inc() if event == "reused" else None,
     )
     quotas = Quotas(None, metrics=metrics, clock=now, wall=now)
-    recorder = Recorder(nowhere, settings, metrics)
+    ends: list[Callable[[], None]] = []
+    recorder = Recorder(nowhere, settings, metrics, soon=ends.append)
     owners = Owners(nowhere, settings, metrics=metrics, clock=now)
     makers = Makers(owners, quotas, caller_of=keyring.caller_of, follow=False)
     ledger = Ledger(
@@ -162,7 +173,7 @@ def build(directory: Path) -> Rig:
     connection, upstream = UpstreamConnection(pool), Wire()
     connection.connection_made(cast("Any", upstream))
     pool.put(connection)
-    return Rig(front, client, connection, upstream, recorder)
+    return Rig(front, client, connection, upstream, recorder, ends)
 
 
 def same_clocks() -> Clocks:

@@ -2,7 +2,7 @@
 
     python -m tests.gateway.recording_process DATABASE_URL DATA_DIR FIRST_NUMBER
 
-`o 17` is written when exchange 17 was opened, `r 17` when it was recorded; every third is left open for a while.
+`o 17` is written when exchange 17 was opened and it may be forwarded, `r 17` when it was recorded and the answer may end; every third is left open for a while.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from proxy.core.refusal import Refusal
@@ -41,16 +42,16 @@ async def _main(url: str, data_dir: Path, first: int) -> None:
                 await asyncio.sleep(0.01)
             else:
                 break
-        _say("o", number)
+        recorder.then(partial(_say, "o", number))
         if number % 3:
             recorder.record(make_record(number))
-            _say("r", number)
+            recorder.then(partial(_say, "r", number))
         else:
             waiting.append(number)
         if len(waiting) > BURST:
             late = waiting.pop(0)
             recorder.record(make_record(late))
-            _say("r", late)
+            recorder.then(partial(_say, "r", late))
         if number % BURST == 0:
             await asyncio.sleep(0.001)
 
