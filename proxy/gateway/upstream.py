@@ -128,19 +128,18 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
         listener = self.listener
-        if self.unsent:
-            self._lose("it came before the request was sent")
-            return
         if listener is None:
             self._pool.gone(self)
             self.transport.abort()  # an answer nobody asked for must not become the next exchange's
             return
         body = self._body
         try:
-            if body is None:
-                self._receive(listener, data)
-            else:
+            if body is not None:
                 self._receive_body(listener, body, data)
+            elif self.unsent:
+                self._lose("it came before the request was sent")
+            else:
+                self._receive(listener, data)
         except FramingError as error:
             if self.listener is not None:
                 self._lose(str(error))
