@@ -368,6 +368,7 @@ async def test_a_batch_is_read_in_slices_between_which_the_loop_goes_on(make_rec
     made = await make_recorder(start=False)
     for number in range(BATCH_MAX + 100):
         exchange(made, number)
+    made.commit()
     turns = 0
 
     async def others() -> None:
@@ -391,6 +392,7 @@ async def test_what_was_read_before_the_disk_failed_is_stored_first(
     made = await make_recorder(start=False)
     for number in range(2 * SLICE_MAX):
         exchange(made, number)
+    made.commit()
     read, calls = made._spool.read, 0
 
     def fails_once(records_max: int) -> Batch:

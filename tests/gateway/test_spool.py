@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from proxy.core.spoolformat import OPEN, RECORD, scan
 from proxy.gateway import spooldir
-from proxy.gateway.spool import READ_BYTES, Spool
+from proxy.gateway.segments import READ_BYTES
+from proxy.gateway.spool import Spool
 
 
 @pytest.fixture
