@@ -113,7 +113,7 @@ def parse_head(buffer: bytes) -> tuple[ResponseHead, int] | None:
     status, http_1_0 = _status_of(raw[: raw.index(b"\r\n")])
     fields: dict[bytes, bytes] = {}
     noted = []
-    # 15 lines, of which 3 are noted, cost 29,000 instructions so, and 48,000 when each is looked at in Python.
+    # A head of 15 lines, of which 3 are noted, costs 43,000 instructions so, and 64,000 when each line is looked at in turn.
     for found in _NOTED.finditer(raw.lower()):
         name = found[1]
         if name.startswith(_OUR_PREFIX):

@@ -246,7 +246,7 @@ class Recorder:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MAX_S)
                 continue
-            full = len(batch.payloads) >= BATCH_MAX
+            full = len(batch.payloads) == BATCH_MAX
             pause, batch = RETRY_FIRST_S, None
             self._report()
             if not full and not (self._waiters and self._spool.unread):

@@ -3,7 +3,8 @@
 A client library sends the same head with every call, but for Content-Length. So a connection remembers the last head that
 llhttp has read, as the bytes before and behind that header's digits, and a request that begins with exactly these bytes is
 what it was before, with another length: the same bytes, read from the same state, can't mean anything else. Its body is
-counted off instead of parsed. Reading a head of 17 headers anew takes 90,000 instructions, a known one 13,000.
+counted off instead of parsed. With the 17 headers of the official SDK that
+saves 108,000 of the 599,000 instructions that a request took, what is made of a head (KnownHead) included.
 """
 
 from __future__ import annotations

@@ -40,15 +40,15 @@ class Batch:
     damaged: int
 
 
-def read_records(segment: Segment, offset: int, stop: int, records_max: int) -> tuple[list[bytes], int, int]:
-    """(records, where they end, damaged lines) of one segment from `offset` to `stop`, as far as one read goes."""
+def read_records(segment: Segment, offset: int, records_max: int) -> tuple[list[bytes], int, int]:
+    """(records, where they end, damaged lines) of one segment from `offset`, as far as one read goes."""
     for most in (READ_BYTES, LONG_READ_BYTES):
-        wanted = min(most, stop - offset)
+        wanted = min(most, segment.size - offset)
         with segment.path.open("rb", buffering=0) as file:
             file.seek(offset)
             data = file.read(wanted)
         if len(data) < wanted:  # cut by somebody else: what is gone is gone
-            return [], stop, 1
+            return [], segment.size, 1
         found = scan(data, records_max)
         if found.end:
             break

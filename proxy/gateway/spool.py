@@ -3,9 +3,6 @@
 A spool is a directory `<root>/<name>/` of numbered segments, locked for as long as its worker lives. What was gathered is
 written when `commit` returns, so a killed process loses nothing of it; `sync` makes that outlive a loss of power.
 
-What was appended last is read from memory, up to FRESH_MAX_BYTES of it: reading a line back from the disk and checking it
-costs 3 µs, and a page of memory for every six. What lies behind that, when Postgres is slow or away, is read back.
-
 An exchange is open from its open line to its record. A segment goes when every record in it is stored; open lines in it
 that still wait for their record are carried over to the newest segment first. So whatever moment the process dies at,
 what is left holds the open line or the record of everything that is not stored.
@@ -17,7 +14,6 @@ import contextlib
 import errno
 import os
 import threading
-from collections import deque
 from pathlib import Path
 
 from proxy.core.spoolformat import OPEN, RECORD, encode_line
@@ -26,7 +22,6 @@ from proxy.gateway.spooldir import SEGMENT_SUFFIX, make_locked, remove, sync_dir
 
 SEGMENT_BYTES = 8 * 2**20
 SEGMENT_MIN_BYTES = 4096
-FRESH_MAX_BYTES = 4 * 2**20
 
 
 class Spool:
@@ -52,14 +47,9 @@ class Spool:
         self._opened: dict[str, tuple[Segment, bytes]] = {}
         self._reading = (1, 0)
         self._stored = (1, 0)
-        self._fresh: deque[tuple[tuple[bytes, ...], int, tuple[int, int]]] = deque()
-        """The last records that were appended: what was written at once, its size, and where it ends."""
-        self._fresh_bytes = 0
         self._gathered: list[Gathered] = []
         self.gathered_bytes = 0
         """Size of the lines that wait for `commit`."""
-        self._fresh_from = (1, 0)
-        """Every record behind this place is among them."""
         self.bytes = 0
         """Size of all segments."""
         self.unread = 0
@@ -131,21 +121,13 @@ class Spool:
         """Append lines, and remember what they are. Raises OSError, with nothing written."""
         lines = gathered[0][1] if len(gathered) == 1 else b"".join([line for _, line, _ in gathered])
         segment = self._append(lines)
-        end = segment.size - len(lines)
-        fresh = self._fresh
         for exchange_id, line, payloads in gathered:
-            size = len(line)
-            end += size
             if payloads:
                 segment.records += len(payloads)
                 self.unread += len(payloads)
-                fresh.append((payloads, size, (segment.number, end)))
-                self._fresh_bytes += size
                 self.end_exchange(exchange_id)
             else:
                 self._opens(segment, exchange_id, line)
-        while self._fresh_bytes > FRESH_MAX_BYTES:
-            self._forget_fresh()
 
     def end_exchange(self, exchange_id: str) -> None:
         """The exchange's record is safe, here or elsewhere: its open line need not be kept."""
@@ -244,12 +226,10 @@ class Spool:
         payloads: list[bytes] = []
         damaged = 0
         number, offset = self._reading
-        while len(payloads) < records_max and (number, offset) < self._fresh_from:
+        while len(payloads) < records_max:
             segment = self._segments[number]
             if offset < segment.size:
-                fresh_number, fresh_offset = self._fresh_from
-                stop = fresh_offset if number == fresh_number else segment.size
-                found, after, bad = read_records(segment, offset, stop, records_max - len(payloads))
+                found, after, bad = read_records(segment, offset, records_max - len(payloads))
                 payloads += found
                 damaged += bad
                 offset = after
@@ -257,30 +237,9 @@ class Spool:
                 break
             else:
                 number, offset = number + 1, 0
-        number, offset = self._read_fresh(payloads, records_max, (number, offset))
         self._reading = (number, offset)
         self.unread = max(0, self.unread - len(payloads))
         return Batch(payloads, number, offset, damaged)
-
-    def _read_fresh(
-        self, payloads: list[bytes], records_max: int, reading: tuple[int, int]
-    ) -> tuple[int, int]:
-        """Go on from memory; returns where reading has come to. A record comes with its parts, or not yet."""
-        fresh = self._fresh
-        while reading >= self._fresh_from and fresh and len(payloads) < records_max:
-            together = self._forget_fresh()
-            if self._fresh_from > reading:  # else it was given up with its segment
-                payloads += together
-                reading = self._fresh_from
-        if reading >= self._fresh_from and not fresh:
-            reading = self._fresh_from = (self._current.number, self._current.size)
-        return reading
-
-    def _forget_fresh(self) -> tuple[bytes, ...]:
-        """The first record in memory and its parts leave it."""
-        together, size, self._fresh_from = self._fresh.popleft()
-        self._fresh_bytes -= size
-        return together
 
     def acknowledge(self, batch: Batch) -> None:
         """Every record up to the end of this batch is stored: segments before it go, once their removal pays.

@@ -88,9 +88,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.request_sent = True
 
     def flush(self) -> None:
-        """The request may leave."""
-        data, self.unsent = self.unsent, b""
-        if data and not self.transport.is_closing():
+        """The request may leave. Into a connection that is being closed it does not, and may be sent on another."""
+        if self.unsent and not self.transport.is_closing():
+            data, self.unsent = self.unsent, b""
             self.transport.write(data)
 
     def pause(self) -> None:

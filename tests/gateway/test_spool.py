@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.core.spoolformat import OPEN, RECORD, scan
 from proxy.gateway import spooldir
@@ -71,55 +68,6 @@ def test_reading_goes_on_over_many_segments(spool: Spool) -> None:
         spool.append_record(str(number), payload(number, 500))
     assert len(spooldir.segments(spool.directory)) > 10
     assert spool.read(1000).payloads == [payload(number, 500) for number in range(100)]
-
-
-@given(
-    st.lists(
-        st.one_of(
-            st.tuples(st.just("append"), st.integers(0, 3)), st.tuples(st.just("read"), st.integers(1, 4))
-        ),
-        max_size=60,
-    )
-)
-def test_records_are_read_in_order_and_once_whether_from_memory_or_from_the_disk(
-    steps: list[tuple[str, int]],
-) -> None:
-    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:
-        patched.setattr("proxy.gateway.spool.FRESH_MAX_BYTES", 1500)
-        spool = Spool(Path(directory), "w1", max_bytes=2**20, segment_bytes=4096)
-        written: list[bytes] = []
-        read: list[bytes] = []
-        for step, number in steps:
-            if step == "read":
-                batch = spool.read(number)
-                read += batch.payloads
-                spool.acknowledge(batch)
-                continue
-            name = str(len(written))
-            lines = [payload(len(written) + at, 300) for at in range(1 + number)]
-            spool.append_open(name, payload(0))
-            spool.append_record(name, *lines)
-            spool.append_open(f"{name} goes on", payload(0))
-            written += lines
-        read += spool.read(1000).payloads
-        assert read == written
-        assert spool.read(1).payloads == []
-        spool.close()
-
-
-def test_what_memory_has_no_room_for_is_read_back_from_the_disk(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.gateway.spool.FRESH_MAX_BYTES", 2000)
-    for number in range(20):
-        spool.append_record(str(number), payload(number, 500))
-    first = spooldir.segments(spool.directory)[0]
-    first.write_bytes(b"x" * first.stat().st_size)
-
-    batch = spool.read(1000)
-
-    assert batch.payloads[-3:] == [payload(number, 500) for number in (17, 18, 19)]
-    assert payload(0, 500) not in batch.payloads
 
 
 def test_a_segment_goes_when_all_before_its_end_is_stored(spool: Spool) -> None:

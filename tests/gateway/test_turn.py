@@ -12,6 +12,7 @@ import pytest
 
 from proxy.core.spoolformat import OPEN, RECORD, scan
 from proxy.gateway import spooldir
+from proxy.gateway.relay import Relay
 from proxy.gateway.turn import TOGETHER_MAX, Turn
 from tests.benchmarks import guarded
 from tests.benchmarks.measure import body
@@ -105,6 +106,23 @@ def test_a_request_whose_open_line_can_not_be_written_is_not_forwarded(
     assert sent == b""
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"usage_not_recordable" in answer
+
+
+def test_a_post_goes_to_another_connection_when_its_own_closed_before_it_was_sent(rig: guarded.Rig) -> None:
+    pool = rig.connection._pool
+    dialed: list[Relay] = []
+    rig.connection.served = 1
+    rig.upstream.abort = lambda: None  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Relay, "_dial", lambda relay: dialed.append(relay))  # noqa: PLW0108
+        rig.front.data_received(guarded.request(body()))
+        rig.upstream.is_closing = lambda: True  # type: ignore[method-assign]
+        rig.turn()
+        rig.connection.connection_lost(None)
+
+    assert rig.upstream.take() == b""
+    assert len(dialed) == 1
+    assert pool.idle == 0
 
 
 def test_nothing_waits_for_more_than_so_many_others() -> None:
