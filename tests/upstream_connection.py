@@ -187,7 +187,8 @@ class Connection(asyncio.Protocol):
         if self._runner is not None:
             self._runner.cancel()
         self.book.closed(self)
-        self.lost.set()
+        # asyncio closes the socket after this call: only then does the other side see the end.
+        asyncio.get_running_loop().call_soon(self.lost.set)
 
     # reading
 
