@@ -151,16 +151,10 @@ async def _fold_hours(connection: Connection, hours: Sequence[datetime]) -> None
 
 
 async def _fold(connection: Connection, grain: Grain, start: datetime, end: datetime) -> None:
-    """Fold one block: first the fullest cut, of which the others are made."""
-    for clear in ("clear", "clear_latency", "clear_outcomes"):
+    """Fold one block of a day or longer."""
+    for clear in ("clear_latency", "clear_outcomes"):
         await connection.execute(_SQL[clear], grain, start, end)
-    if grain == "day":
-        await connection.execute(_SQL["fold_hours"], *_of(FULL), grain, start, end)
-    else:
-        await connection.execute(_SQL["fold_up"], *_of(FULL), grain, start, end, _finer(grain))
-    for cut in CUTS:
-        if cut is not FULL:
-            await connection.execute(_SQL[_named("fold_up", cut)], *_of(cut), grain, start, end, grain)
+    await _fold_cuts(connection, CUTS, grain, start, end)
     for name in LATENCY_CUTS:
         await connection.execute(_SQL["fold_latency"], name, grain, start, end, _finer(grain))
     for name in OUTCOME_CUTS:
@@ -169,12 +163,22 @@ async def _fold(connection: Connection, grain: Grain, start: datetime, end: date
 
 
 async def _fold_six(connection: Connection, start: datetime, end: datetime) -> None:
-    await connection.execute(_SQL["clear"], "six", start, end)
-    await connection.execute(_SQL["fold_hours"], *_of(FULL), "six", start, end)
-    for cut in PEOPLE_CUTS:
-        if cut is not FULL:
-            await connection.execute(_SQL["fold_up"], *_of(cut), "six", start, end, "six")
+    await _fold_cuts(connection, PEOPLE_CUTS, "six", start, end)
     await connection.execute(_SQL["mark"], "six", [start])
+
+
+async def _fold_cuts(
+    connection: Connection, cuts: Sequence[Cut], grain: Grain, start: datetime, end: datetime
+) -> None:
+    """Sum one block: first the fullest cut, of which the others are made."""
+    await connection.execute(_SQL["clear"], grain, start, end)
+    if grain in ("six", "day"):
+        await connection.execute(_SQL["fold_hours"], *_of(FULL), grain, start, end)
+    else:
+        await connection.execute(_SQL["fold_up"], *_of(FULL), grain, start, end, _finer(grain))
+    for cut in cuts:
+        if cut is not FULL:
+            await connection.execute(_SQL[_named("fold_up", cut)], *_of(cut), grain, start, end, grain)
 
 
 async def _fold_windows(connection: Connection, day: datetime) -> None:

@@ -18,7 +18,7 @@ from proxy.store import folds
 from proxy.store.folds import EXCHANGE_GRAINS, Cut
 from proxy.store.postgres import Connection
 from proxy.store.rows import Row
-from proxy.store.stats_plan import Asked, columns, plan, rate_changes
+from proxy.store.stats_plan import Asked, columns, plan, present, rate_changes
 from proxy.store.templates import Statement, fill
 
 Dimension = Literal[
@@ -277,7 +277,7 @@ async def _of_exchanges(
         f"_hourly_{name}": any(each.grain is None for each in cover),
         f"_recorded_{name}": start > period.start or end < period.end,
     }
-    chosen = tuple(each for each, there in sources.items() if there) or (f"_hourly_{name}",)
+    chosen = present(sources) or (f"_hourly_{name}",)
     values = filters.values() | columns(cover)
     values |= {"start": period.start, "end": period.end, "first_hour": start, "last_hour": end}
     values["cut"] = cut.name if cut is not None else ""

@@ -8,7 +8,7 @@ the period reaches up to now; else by the users in the folds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
@@ -73,7 +73,7 @@ class Plan:
             "_hourly_facts": any(each.grain is None for each in self.pieces),
             "_recorded_facts": self.from_records,
         }
-        return tuple(name for name, there in found.items() if there) or ("_hourly_facts",)
+        return present(found) or ("_hourly_facts",)
 
     def people(self) -> tuple[str, ...]:
         """The parts that tell who else was there; none when that need not be known."""
@@ -86,7 +86,7 @@ class Plan:
             "_people_since": self.people_spans,
             "_recorded_people": self.from_records,
         }
-        return tuple(name for name, there in found.items() if there)
+        return present(found)
 
     def values(self) -> dict[str, Any]:
         """Parameters."""
@@ -106,6 +106,11 @@ class Plan:
             "part_hours": [part.hours for part in parts],
             "part_shifts": [part.shift for part in parts],
         }
+
+
+def present(sources: Mapping[str, object]) -> tuple[str, ...]:
+    """The parts of a statement that have something to tell."""
+    return tuple(name for name, there in sources.items() if there)
 
 
 def columns(cover: Sequence[Piece]) -> dict[str, list[Any]]:
