@@ -93,7 +93,7 @@ with theirs as (
 blocks as (
     select each.grain, block_of(each.grain, theirs.hour) as first_at, block_of(each.grain, theirs.hour) as last_at, theirs.tags
     from theirs
-    cross join unnest(array['hour', 'day', 'five', 'third', 'month', 'quarter']) as each (grain)
+    cross join unnest(array['hour', 'day', 'five', 'month', 'quarter']) as each (grain)
     union
     select 'window', theirs.hour - interval '23 hours', theirs.hour, theirs.tags
     from theirs

@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from proxy.core.stretches import DAY, GRAINS, HOUR, Grain, Stretch, following, joined
+from proxy.core.stretches import (
+    DAY,
+    GRAINS,
+    HOUR,
+    LARGE,
+    OVERLAPPING,
+    Grain,
+    Piece,
+    Stretch,
+    block,
+    joined,
+    large_blocks,
+    pieces,
+)
 from proxy.store.postgres import Connection, Pool, statements
 
 _SQL = statements("folds")
@@ -27,7 +40,7 @@ SIX_DAYS = 45
 @dataclass(frozen=True, slots=True)
 class Cut:
     """Sums over some dimensions. `counted`: each row also has its number of distinct users. `hours`: also made of each hour; without,
-    of each six, since most users have few requests in an hour.
+    of each six, since most users have few requests in an hour, and of heads and tails, since each block has many rows.
     """
 
     name: str
@@ -38,8 +51,8 @@ class Cut:
     @property
     def grains(self) -> tuple[Grain, ...]:
         """The largest first."""
-        left_out = "six" if self.hours else "hour"
-        return tuple(grain for grain in GRAINS if grain != left_out)
+        left_out = OVERLAPPING | {"six"} if self.hours else {"hour"}
+        return tuple(grain for grain in GRAINS if grain not in left_out)
 
 
 WHO = Cut("who", frozenset({"user", "key", "group"}), counted=False, hours=False)
@@ -68,7 +81,7 @@ CUTS = (
 """Those with fewer rows first."""
 PEOPLE_CUTS = (WHO, WHO_MODEL, WHO_OPERATION, FULL)
 """Those that tell users apart, of which usage_spans knows when each combination was used."""
-EXCHANGE_GRAINS = GRAINS[: GRAINS.index("six")]
+EXCHANGE_GRAINS = tuple(grain for grain in GRAINS[: GRAINS.index("six")] if grain not in OVERLAPPING)
 """Of folds of latencies and outcomes."""
 LATENCY_CUTS = ("model", "what")
 OUTCOME_CUTS = ("what", "full")
@@ -87,7 +100,7 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 continue
             await _fold_hours(connection, row["hours"])
             if row["whole"]:
-                await _fold(connection, "day", row["day"], row["day"] + DAY)
+                await _fold_day(connection, row["day"])
                 await connection.execute(_SQL["unmark_hours"], row["day"], row["day"] + DAY)
                 made += 1
     for row in await pool.fetch(_SQL["foldable_sixes"], now, SIX_DAYS):
@@ -96,34 +109,37 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 return made
             if not await connection.fetchval(_SQL["is_folded"], "six", row["start"]):
                 await _fold_six(connection, row["start"], row["end"])
-    for grain in reversed(GRAINS[: GRAINS.index("day")]):
-        parts = _finer(grain)
-        for row in await pool.fetch(_SQL["foldable_blocks"], grain, parts):
-            async with pool.acquire() as connection, connection.transaction():
-                if not await _alone(connection):
-                    return made
-                # What it is made of may have changed since.
-                still = await connection.fetch(_SQL["foldable_blocks"], grain, parts)
-                if row["start"] in {each["start"] for each in still}:
-                    await _fold(connection, grain, row["start"], row["end"])
+    async with pool.acquire() as connection:
+        due = await _due_blocks(connection, now)
+    for each in due:
+        async with pool.acquire() as connection, connection.transaction():
+            if not await _alone(connection):
+                return made
+            await _fold_block(connection, each)
     for row in await pool.fetch(_SQL["foldable_windows"], None):
         async with pool.acquire() as connection, connection.transaction():
             if not await _alone(connection):
                 return made
             if await connection.fetchval(_SQL["foldable_windows"], row["at"]) is not None:
                 await _fold_windows(connection, row["at"])
-    await pool.execute(_SQL["forget_sixes"], now, SIX_DAYS, [cut.name for cut in PEOPLE_CUTS])
+    cuts = [cut.name for cut in PEOPLE_CUTS]
+    await pool.execute(_SQL["forget_sixes"], now, SIX_DAYS, cuts)
+    await pool.execute(_SQL["forget_heads"], cuts)
     return made
 
 
 async def folded(connection: Connection, start: datetime, end: datetime) -> dict[Grain, list[Stretch]]:
-    """Stretches of folded blocks of each grain, ordered, as far as they may matter to a period."""
+    """What is folded of each grain, as far as it may matter to a period, ordered: each block of LARGE ones, of others stretches."""
     found: defaultdict[Grain, list[Stretch]] = defaultdict(list)
-    for row in await connection.fetch(_SQL["folded"], start, end):
+    for row in await connection.fetch(_SQL["folded"], start, end, LARGE):
         grain, first = row["grain"], row["start"]
-        found[grain].append((first, row["end"] or following(grain, first)))
-    found["hour"] += found["day"]
-    return {grain: joined(stretches) for grain, stretches in found.items()}
+        if grain in LARGE:
+            each = block(grain, first)
+            found[grain].append((each.start, each.end))
+        else:
+            found[grain].append((first, row["end"]))
+    found["hour"] = joined(found["hour"] + found["day"])
+    return found
 
 
 async def windows(connection: Connection, start: datetime, end: datetime) -> list[Stretch]:
@@ -150,35 +166,82 @@ async def _fold_hours(connection: Connection, hours: Sequence[datetime]) -> None
     await connection.execute(_SQL["mark"], "hour", list(hours))
 
 
-async def _fold(connection: Connection, grain: Grain, start: datetime, end: datetime) -> None:
-    """Fold one block of a day or longer."""
-    for clear in ("clear_latency", "clear_outcomes"):
-        await connection.execute(_SQL[clear], grain, start, end)
-    await _fold_cuts(connection, CUTS, grain, start, end)
-    for name in LATENCY_CUTS:
-        await connection.execute(_SQL["fold_latency"], name, grain, start, end, _finer(grain))
-    for name in OUTCOME_CUTS:
-        await connection.execute(_SQL["fold_outcomes"], name, grain, start, end, _finer(grain))
-    await connection.execute(_SQL["mark"], grain, [start])
+async def _fold_day(connection: Connection, day: datetime) -> None:
+    await _fold_exchanges(connection, Piece("day", day, day + DAY), [])
+    await _fold_from_hours(connection, CUTS, "day", day, day + DAY)
 
 
 async def _fold_six(connection: Connection, start: datetime, end: datetime) -> None:
-    await _fold_cuts(connection, PEOPLE_CUTS, "six", start, end)
-    await connection.execute(_SQL["mark"], "six", [start])
+    await _fold_from_hours(connection, PEOPLE_CUTS, "six", start, end)
 
 
-async def _fold_cuts(
+async def _fold_from_hours(
     connection: Connection, cuts: Sequence[Cut], grain: Grain, start: datetime, end: datetime
 ) -> None:
-    """Sum one block: first the fullest cut, of which the others are made."""
     await connection.execute(_SQL["clear"], grain, start, end)
-    if grain in ("six", "day"):
-        await connection.execute(_SQL["fold_hours"], *_of(FULL), grain, start, end)
-    else:
-        await connection.execute(_SQL["fold_up"], *_of(FULL), grain, start, end, _finer(grain))
+    await connection.execute(_SQL["fold_hours"], *_of(FULL), grain, start, end)
+    await _fold_up(connection, cuts, Piece(grain, start, end))
+
+
+async def _due_blocks(connection: Connection, now: datetime) -> list[Piece]:
+    """Blocks of LARGE grains all of whose days are folded, and that are not; those first that others are made of. The head of the last
+    month to the end of its last day is one of them, since most reports end there.
+    """
+    first = await connection.fetchval(_SQL["first_folded"])
+    if first is None:
+        return []
+    known = await folded(connection, first, max(first, now) + HOUR)
+    found = [each for start, end in known["day"] for each in large_blocks(start, end)]
+    last = block("month_head", known["day"][-1][1] - DAY)
+    if (
+        all((each.start, each.end) != (last.start, last.end) for each in found)
+        and last.end - last.start > DAY
+    ):
+        found.append(last)
+    return [each for each in found if (each.start, each.end) not in known[_grain(each)]]
+
+
+async def _fold_block(connection: Connection, made: Piece) -> None:
+    """Fold one block of LARGE grains of the fewest that it can be made of, unless one of its days has changed meanwhile."""
+    known = await folded(connection, made.start, made.end)
+    known.pop(_grain(made), None)
+    parts = pieces(made.start, made.end, known, FULL.grains)
+    if any(each.grain not in (*LARGE, "day") for each in parts):
+        return
+    if made.grain in EXCHANGE_GRAINS:
+        await _fold_exchanges(connection, made, pieces(made.start, made.end, known, EXCHANGE_GRAINS))
+    await connection.execute(_SQL["clear"], made.grain, *made.stands)
+    await connection.execute(_SQL["fold_up"], *_of(FULL), made.grain, made.stands[0], *_read(parts))
+    await _fold_up(connection, CUTS, made)
+
+
+async def _fold_exchanges(connection: Connection, made: Piece, parts: Sequence[Piece]) -> None:
+    """Latencies and outcomes of one block, of its hours when it is a day, else of its parts."""
+    for clear in ("clear_latency", "clear_outcomes"):
+        await connection.execute(_SQL[clear], made.grain, made.start, made.end)
+    for statement, cuts in (("fold_latency", LATENCY_CUTS), ("fold_outcomes", OUTCOME_CUTS)):
+        for name in cuts:
+            await connection.execute(_SQL[statement], name, made.grain, made.start, made.end, *_read(parts))
+
+
+async def _fold_up(connection: Connection, cuts: Sequence[Cut], made: Piece) -> None:
+    """Make the other cuts of a block of its fullest, and mark it."""
     for cut in cuts:
-        if cut is not FULL:
-            await connection.execute(_SQL[_named("fold_up", cut)], *_of(cut), grain, start, end, grain)
+        if cut is not FULL and made.grain in cut.grains:
+            statement = _SQL[_named("fold_up", cut)]
+            await connection.execute(statement, *_of(cut), made.grain, made.stands[0], *_read([made]))
+    await connection.execute(_SQL["mark"], made.grain, [made.stands[0]])
+
+
+def _read(parts: Sequence[Piece]) -> tuple[list[Grain], list[datetime], list[datetime]]:
+    """Parameters: grains, and where their blocks stand."""
+    stand = [each.stands for each in parts]
+    return [_grain(each) for each in parts], [one for one, _ in stand], [two for _, two in stand]
+
+
+def _grain(piece: Piece) -> Grain:
+    assert piece.grain is not None, "what is not folded"
+    return piece.grain
 
 
 async def _fold_windows(connection: Connection, day: datetime) -> None:
@@ -187,11 +250,6 @@ async def _fold_windows(connection: Connection, day: datetime) -> None:
         if cut.hours:
             await connection.execute(_SQL[_named("fold_windows", cut)], *_of(cut), day)
     await connection.execute(_SQL["mark"], WINDOW, [day])
-
-
-def _finer(grain: Grain) -> Grain:
-    """Of what blocks of a grain are made."""
-    return GRAINS[GRAINS.index(grain) + 1]
 
 
 def _named(statement: str, cut: Cut) -> str:

@@ -33,18 +33,8 @@ limit $2;
 -- name: is_folded
 select exists (select from usage_folded where grain = $1 and at = $2);
 
--- name: foldable_blocks
--- Blocks of a grain all of whose parts are folded, and that are not, oldest first. $1 the grain, $2 that of its parts.
-select block.at as start, block_end($1::text, block.at) as end
-from (
-    select block_of($1, part.at) as at, sum(block_end(part.grain, part.at) - part.at) as covered
-    from usage_folded part
-    where part.grain = $2::text
-    group by 1
-) block
-where block.covered = block_end($1, block.at) - block.at
-  and not exists (select from usage_folded made where made.grain = $1 and made.at = block.at)
-order by 1;
+-- name: first_folded
+select min(at) from usage_folded where grain = 'day';
 
 -- name: foldable_sixes
 -- Six hours of the last days that are long over, and that are not folded, oldest first. $1 now, $2 how many days.
@@ -65,6 +55,16 @@ with old as (
     returning at
 )
 delete from usage_folds r using old where r.cut = any ($3::text[]) and r.grain = 'six' and r.at = old.at;
+
+-- name: forget_heads
+-- Of months to days at which no five ends: the last one is enough.
+with old as (
+    delete from usage_folded
+    where grain = 'month_head' and extract(day from at at time zone 'UTC') not in (10, 15, 20, 25)
+      and at < (select max(last.at) from usage_folded last where last.grain = 'month_head')
+    returning at
+)
+delete from usage_folds r using old where r.cut = any ($1::text[]) and r.grain = 'month_head' and r.at = old.at;
 
 -- name: clear
 -- $1 grain, $2, $3 the stretch.
@@ -107,9 +107,12 @@ where r.hour >= $4::timestamptz and r.hour < $5::timestamptz
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 -- name: _from_folds
-from usage_folds r
-where r.cut = 'full' and r.grain = $6::text
-  and r.at >= $4::timestamptz and r.at < $5::timestamptz
+from unnest($5::text[], $6::timestamptz[], $7::timestamptz[]) as piece (grain, starts, ends)
+cross join lateral (
+    select f.* from usage_folds_full f
+    where f.grain = piece.grain and f.at >= piece.starts and f.at < piece.ends
+    offset 0
+) r
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 -- name: _from_windows
@@ -146,7 +149,7 @@ select
 -- include: _from_hours
 
 -- name: fold_up
--- The same from the fullest cut of a grain, $6: of a smaller one, or of the same block.
+-- A block of a cut that stands at $4, from blocks of the fullest: $5 their grains, $6, $7 where they stand.
 -- include: _into
 select
     $1::text, $3::text, $4::timestamptz,
@@ -242,7 +245,7 @@ where grain = 'window' and at >= $1::timestamptz - interval '1 day' and at < $2:
 order by 1;
 
 -- name: fold_latency
--- $1 the cut, $2 the grain (day: from hours), $3, $4 the stretch, $5 the grain of its parts.
+-- $1 the cut, $2 the grain (day: from hours), $3, $4 the stretch, $5 the grains of its parts, $6, $7 where they stand.
 insert into usage_latency_folds (cut, grain, at, provider, model, endpoint, measure, buckets, requests)
 select
     $1::text, $2::text, $3::timestamptz, summed.provider, summed.model, summed.endpoint, summed.measure,
@@ -257,9 +260,10 @@ from (
         where $2 = 'day' and h.hour >= $3 and h.hour < $4::timestamptz
         union all
         select f.provider, f.model, f.endpoint, f.measure, each.bucket, each.requests
-        from usage_latency_folds f
+        from unnest($5::text[], $6::timestamptz[], $7::timestamptz[]) as piece (grain, starts, ends)
+        join usage_latency_folds f
+            on f.cut = $1 and f.grain = piece.grain and f.at >= piece.starts and f.at < piece.ends
         cross join lateral unnest(f.buckets, f.requests) as each (bucket, requests)
-        where $2 <> 'day' and f.cut = $1 and f.grain = $5::text and f.at >= $3 and f.at < $4
     ) r
     group by 1, 2, 3, 4, 5
 ) summed
@@ -284,8 +288,9 @@ from (
     select
         f.group_id, f.provider, f.model, f.endpoint, f.streamed, f.status, f.outcome, f.error_code, f.finish_reason,
         f.service_tier, f.usage_source, f.requests
-    from usage_outcomes_folds f
-    where $2 <> 'day' and f.cut = $1 and f.grain = $5::text and f.at >= $3 and f.at < $4
+    from unnest($5::text[], $6::timestamptz[], $7::timestamptz[]) as piece (grain, starts, ends)
+    join usage_outcomes_folds f
+        on f.cut = $1 and f.grain = piece.grain and f.at >= piece.starts and f.at < piece.ends
 ) r
 group by 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14;
 
@@ -315,7 +320,8 @@ on conflict (grain, at) do update set made_at = now();
 delete from usage_folded where grain = 'hour' and at >= $1 and at < $2;
 
 -- name: folded
--- Stretches of folded blocks that touch $1 to $2: of hours and days whole ones, of larger grains each block by itself.
+-- What is folded from $1 to $2: of hours, sixes and days stretches of whole ones, that may begin a day before; of larger grains, $3, where
+-- each block stands.
 select grain, min(at) as start, max(at) + step as end
 from (
     select
@@ -331,5 +337,5 @@ group by grain, island, step
 union all
 select grain, at, null
 from usage_folded
-where grain in ('five', 'third', 'month', 'quarter') and at >= $1::timestamptz - interval '92 days' and at < $2::timestamptz
+where grain = any ($3::text[]) and at >= $1::timestamptz and at < $2::timestamptz
 order by 1, 2;

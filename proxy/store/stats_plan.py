@@ -119,8 +119,8 @@ def columns(cover: Sequence[Piece]) -> dict[str, list[Any]]:
     left = [each for each in cover if each.grain is None]
     return {
         "grains": [each.grain for each in folded],
-        "starts": [each.start for each in folded],
-        "ends": [each.end for each in folded],
+        "starts": [each.stands[0] for each in folded],
+        "ends": [each.stands[1] for each in folded],
         "hour_starts": [each.start for each in left],
         "hour_ends": [each.end for each in left],
     }
@@ -181,26 +181,29 @@ def _grains(times: frozenset[str], zone: str) -> tuple[Grain, ...]:
         return ("hour",)
     if "day" in times:
         return GRAINS[GRAINS.index("day") :]
-    return GRAINS[GRAINS.index("month") :] if "month" in times else GRAINS
+    return (
+        GRAINS[GRAINS.index("month") :] if "month" in times else GRAINS
+    )  # heads and tails of months are parts of them
 
 
 def _splits(asked: Asked, times: frozenset[str]) -> list[datetime]:
-    """Where rates change, and where months and years begin elsewhere than in UTC."""
+    """Where rates change, and where months, or years, begin elsewhere than in UTC."""
     found = set(asked.splits)
-    if times & {"month", "year"}:
-        found |= _month_beginnings(asked.period)
+    if times & {"month", "year"} and asked.period.zone.key != "UTC":
+        months = _month_beginnings(asked.period)
+        found |= {moment for moment, number in months.items() if number == 1 or "month" in times}
     return sorted(found)
 
 
-def _month_beginnings(period: Period) -> set[datetime]:
-    if period.zone.key == "UTC":
-        return set()
+def _month_beginnings(period: Period) -> dict[datetime, int]:
+    """The moments, and the numbers of the months."""
     # Nothing is older than the first mark; a period since 1970 has 700 months, which is little.
     month = period.start.astimezone(period.zone).date().replace(day=1)
     last = period.end.astimezone(period.zone).date()
-    found = set()
+    found = {}
     while month <= last:
-        found.add(datetime(month.year, month.month, 1, tzinfo=period.zone).astimezone(UTC))
+        begins = datetime(month.year, month.month, 1, tzinfo=period.zone).astimezone(UTC)
+        found[begins] = month.month
         month = (month + timedelta(days=32)).replace(day=1)
     return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -10,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from proxy.core.period import Period
-from proxy.core.stretches import GRAINS, floor, following
+from proxy.core.stretches import GRAINS, OVERLAPPING, block, floor, following, large_blocks
 from proxy.store import erasures, folds, records, stats
 from proxy.store.stats import Filters, Grouping, Question
 from tests.admin import usage
@@ -103,9 +105,12 @@ async def test_no_answer_depends_on_whether_they_were_made(pool, lines):
     hourly = await answers(pool)
     assert await folds.make_due(pool, NOW) > 90
     assert {grain: len(await made(pool, grain)) for grain in GRAINS} == {
+        "year_head": 0,
+        "year_tail": 0,
         "quarter": 1,
         "month": 4,
-        "third": 13,
+        "month_head": 18,
+        "month_tail": 16,
         "five": 26,
         "day": 138,
         "six": 4 * folds.SIX_DAYS + 1,
@@ -119,40 +124,26 @@ async def test_no_answer_depends_on_whether_they_were_made(pool, lines):
     assert await answers(pool) == hourly
 
 
-@pytest.mark.parametrize("cut", [cut.name for cut in folds.CUTS])
-async def test_each_cut_sums_to_the_records_in_each_grain(pool, lines, cut):
+async def test_each_cut_sums_to_the_records_in_each_block(pool, lines):
     await folds.make_due(pool, NOW)
-    columns = ", ".join(
-        f"sum({name})::bigint as {name}"
-        for name in (
-            "input_tokens",
-            "cost_nanousd",
-            "cache_saved_nanousd",
-            "errors",
-            "ttfb_count",
-            "unpriced",
-        )
-    )
+    names = ("input_tokens", "cost_nanousd", "cache_saved_nanousd", "errors")
+    columns = ", ".join(f"sum({name})::bigint as {name}" for name in ("requests", *names))
+    rows = await pool.fetch(f"select cut, grain, at, {columns} from usage_folds group by 1, 2, 3")
 
-    for grain in GRAINS:
-        rows = await pool.fetch(
-            f"select {columns}, sum(requests)::bigint as requests from usage_folds f where cut = $1 and grain = $2",
-            cut,
-            grain,
-        )
-        if grain not in next(each.grains for each in folds.CUTS if each.name == cut):
-            assert rows[0]["requests"] is None
-            continue
-        blocks = await pool.fetch(
-            "select at from usage_folds where grain = $1 and cut = $2 group by 1", grain, cut
-        )
-        starts = {row["at"] for row in blocks}
-        expected = [line for line in lines if floor(grain, usage.at(line)) in starts]
-        assert len(expected) > 100
-        assert rows[0]["requests"] == len(expected)
+    told = Counter()
+    ordered = sorted(lines, key=usage.at)
+    for row in rows:
+        held = block("day" if row["grain"] == folds.WINDOW else row["grain"], row["at"])
+        first, last = (bisect_left(ordered, moment, key=usage.at) for moment in (held.start, held.end))
+        expected = ordered[first:last]
+        assert row["requests"] == len(expected)
         sums = usage.sums(expected)
-        for name in ("input_tokens", "cost_nanousd", "cache_saved_nanousd", "errors"):
-            assert rows[0][name] == sums[name], (grain, name)
+        assert {name: row[name] for name in names} == {name: sums[name] for name in names}, row
+        told[row["cut"], row["grain"]] += len(expected)
+    for cut in folds.CUTS:
+        grains = {*cut.grains} | ({folds.WINDOW} if cut.hours else set())
+        assert {grain for of, grain in told if of == cut.name} == grains - {"year_head", "year_tail"}
+    assert min(told.values()) > 100
 
 
 async def test_they_are_read(pool, lines):
@@ -210,8 +201,9 @@ async def test_a_late_record_unfolds_what_holds_it_and_no_more(pool, lines):
     assert before["window"] - await made(pool, "window") == {day, day + timedelta(days=1)}
     assert before["six"] - await made(pool, "six") == {floor("six", OLD)}
     assert before["five"] - await made(pool, "five") == {floor("five", OLD)}
-    assert before["third"] - await made(pool, "third") == {day.replace(day=11)}
     assert before["month"] - await made(pool, "month") == {day.replace(day=1)}
+    for grain, held in (("month_head", (20, 25)), ("month_tail", (6, 11, 16))):
+        assert before[grain] - await made(pool, grain) == {day.replace(day=number) for number in held}
     hours = {hour for hour in await made(pool, "hour") if hour.date() == day.date()}
     assert hours == {day + timedelta(hours=number) for number in range(24)} - {OLD.replace(minute=0)}
     row = await stats.totals(pool, Question(PERIODS[0], NOW))
@@ -277,7 +269,7 @@ async def test_the_database_cuts_time_as_reports_do(pool):
     moments = [
         datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC) + timedelta(hours=7 * number) for number in range(1300)
     ]
-    for grain in GRAINS:
+    for grain in (grain for grain in GRAINS if grain not in OVERLAPPING):
         rows = await pool.fetch(
             "select at, block_of($1, at) as start, block_end($1, block_of($1, at)) as end from unnest($2::timestamptz[]) as at",
             grain,
@@ -286,6 +278,81 @@ async def test_the_database_cuts_time_as_reports_do(pool):
         assert [(row["start"], row["end"]) for row in rows] == [
             (floor(grain, moment), following(grain, floor(grain, moment))) for moment in moments
         ]
+
+
+async def test_the_marks_of_an_hour_are_those_of_the_blocks_that_hold_it(pool):
+    start, end = datetime(2027, 12, 1, tzinfo=UTC), datetime(2029, 2, 1, tzinfo=UTC)
+    days = [start + timedelta(days=number) for number in range((end - start).days)]
+    heads = [block("month_head", day) for day in days]
+    possible = {*large_blocks(start, end), *(each for each in heads if each.end <= end)}
+    for hour in (
+        datetime(2028, 2, 29, 23, tzinfo=UTC),
+        datetime(2028, 12, 31, 5, tzinfo=UTC),
+        datetime(2028, 1, 1, tzinfo=UTC),
+    ):
+        rows = await pool.fetch("select grain, at from folds_holding($1)", [hour])
+
+        marks = {(row["grain"], row["at"]) for row in rows}
+        told = {each for each in possible if (each.grain, each.stands[0]) in marks}
+        assert told == {each for each in possible if each.start <= hour < each.end}
+        day = floor("day", hour)
+        assert {("hour", hour), ("six", floor("six", hour)), ("day", day)} <= marks
+        assert {at for grain, at in marks if grain == "window"} == {day, day + timedelta(days=1)}
+
+
+async def test_sums_of_people_over_years_are_read_from_heads_and_tails(pool):
+    moments = [
+        datetime(2025, 10, 30, 12, tzinfo=UTC) + timedelta(days=9 * number, hours=number)
+        for number in range(32)
+    ]
+    used = [record(at, **CROWD[number % 3]) for number, at in enumerate(moments)]
+    await records.store(pool, list(map(payload, used)))
+    asked = [
+        Question(period(datetime(2025, 10, 29, tzinfo=UTC), NOW), NOW),
+        Question(period(datetime(2025, 11, 1, tzinfo=UTC), datetime(2026, 7, 30, 3, tzinfo=UTC)), NOW),
+        Question(period(datetime(2025, 12, 31, 23, tzinfo=UTC), NOW, "Europe/Berlin"), NOW),
+    ]
+
+    async def told():
+        groupings = [
+            Grouping("user"),
+            Grouping("user", "model"),
+            Grouping("key", "year"),
+            Grouping("group", "month"),
+        ]
+        return [
+            [dict(row) | {"known_users": None} for row in (await stats.by(pool, question, each))[0]]
+            for question in asked
+            for each in groupings
+        ]
+
+    hourly = await told()
+    await folds.make_due(pool, NOW)
+    assert await made(pool, "year_tail") == {datetime(2025, 11, 1, tzinfo=UTC)}
+    assert len(await made(pool, "year_head")) == 5
+    assert await told() == hourly
+    for grain, read in (
+        ("year_tail", [*[True] * 3, False] * 2 + [False] * 4),
+        ("year_head", [*[True] * 3, False] * 3),
+    ):
+        await pool.execute("update usage_folds set requests = requests + 1000 where grain = $1", grain)
+        assert [any(row["requests"] > 1000 for row in rows) for rows in await told()] == read
+        await pool.execute("update usage_folds set requests = requests - 1000 where grain = $1", grain)
+
+
+async def test_the_head_of_this_month_reaches_to_the_last_day_that_is_folded(pool, lines):
+    for days in range(4):
+        await folds.make_due(pool, NOW + timedelta(days=days))
+
+        heads = {at for at in await made(pool, "month_head") if at.month == NOW.month}
+        last = floor("day", NOW) + timedelta(days=days - 1)
+        assert heads == {NOW.replace(day=10, hour=0, minute=0), last.replace(hour=0)} | (
+            {datetime(2026, 8, 15, tzinfo=UTC)} if days > 0 else set()
+        )
+        rows = await pool.fetch(
+            "select distinct at from usage_folds where cut = 'who' and grain = 'month_head'"
+        )
+        assert {row["at"] for row in rows} <= await made(pool, "month_head")
 
 
 async def test_a_record_of_this_hour_waits_for_no_lock_of_folds(pool):

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from proxy.core.period import Period, whole_hours
+from proxy.core.stretches import large_blocks
 from proxy.store.stats_plan import Asked, cut_of, plan, rate_changes
 
 NOW = datetime(2026, 8, 15, 13, tzinfo=UTC)
@@ -22,12 +23,11 @@ def asked(start, end=NOW, zone="UTC", **more):
 async def folded(pool):
     """Everything from May to the day before yesterday is folded, and today's hours until 10."""
     marks = {
-        "month": [datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6, 7)],
-        "third": [datetime(2026, month, day, tzinfo=UTC) for month in (5, 6, 7) for day in (1, 11, 21)]
-        + [datetime(2026, 8, 1, tzinfo=UTC)],
         "day": [datetime(2026, 5, 1, tzinfo=UTC) + timedelta(days=number) for number in range(106)],
         "hour": [datetime(2026, 8, 15, hour, tzinfo=UTC) for hour in range(10)],
     }
+    for each in large_blocks(datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 8, 15, tzinfo=UTC)):
+        marks.setdefault(each.grain, []).append(each.stands[0])
     for grain, moments in marks.items():
         await pool.executemany(
             "insert into usage_folded (grain, at) values ($1, $2)", [(grain, moment) for moment in moments]
@@ -58,15 +58,34 @@ async def test_a_sum_up_to_now_reads_large_blocks_and_counts_users_by_when_they_
 
     assert [(each.grain, each.start.day, each.end.day) for each in made.pieces] == [
         ("day", 20, 21),
-        ("third", 21, 1),
+        ("five", 21, 1),
         ("month", 1, 1),
-        ("third", 1, 11),
+        ("five", 1, 11),
         ("day", 11, 15),
         ("hour", 15, 15),
         (None, 15, 15),
     ]
     assert (made.cut.name, made.people_cut.name, made.people_spans) == ("total", "who", True)
     assert [(each.start.hour, each.end.hour) for each in made.people_pieces] == [(10, 13)]
+
+
+async def test_sums_of_people_read_tails_and_heads(pool, folded):
+    made = await plan(pool, asked(datetime(2026, 5, 20, tzinfo=UTC), grouped=frozenset({"user"})))
+
+    assert [(each.grain, each.start.day, each.end.day) for each in made.pieces] == [
+        ("day", 20, 21),
+        ("month_tail", 21, 1),
+        ("month", 1, 1),
+        ("month_head", 1, 11),
+        ("day", 11, 15),
+        (None, 15, 15),
+    ]
+    values = made.values()
+    stand = dict(zip(values["grains"], zip(values["starts"], values["ends"], strict=True), strict=False))
+    assert [moment.isoformat() for moment in stand["month_head"]] == [
+        "2026-08-10T00:00:00+00:00",
+        "2026-08-10T01:00:00+00:00",
+    ]
 
 
 async def test_users_of_days_are_known_and_those_of_today_are_counted(pool, folded):
@@ -165,11 +184,10 @@ async def test_rates_part_the_blocks(pool, folded):
     made = await plan(pool, asked(start, splits=splits))
 
     assert splits == (datetime(2026, 6, 16, tzinfo=UTC),)
-    assert [(each.grain, each.start.month, each.start.day) for each in made.pieces][:6] == [
+    assert [(each.grain, each.start.month, each.start.day) for each in made.pieces][:5] == [
         ("month", 5, 1),
-        ("third", 6, 1),
-        ("day", 6, 11),
-        ("third", 6, 21),
+        ("five", 6, 1),
         ("month", 7, 1),
-        ("third", 8, 1),
+        ("five", 8, 1),
+        ("day", 8, 11),
     ]
