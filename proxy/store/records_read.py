@@ -1,7 +1,7 @@
 """Usage records read back: one, a page of history or of an export, and what is new.
 
-A page costs what it shows, not what there is: a filter of many values (user, key, group …) has an index in the order of a
-page. Those of few values (FACETS) share one that knows no order. Whether a value is common or rare, and since when, no
+A page costs what it shows, not what there is: a filter of many values (ORDERED) has an index in the order of a page, by which
+each value is looked up. Those of few values (FACETS) share one that knows no order. Whether a value is common or rare, and since when, no
 statistic tells well enough, so a page by such a filter is looked for in stretches of time, one after the other, each wider
 than the one before: the first by reading it through, which finds what is common, the others by the index, which finds what
 is rare. Each takes in about as many records as all before it took FACTOR times, so nothing is read for long that wasn't
@@ -19,6 +19,7 @@ from proxy.core.period import Period
 from proxy.store.postgres import Connection, statements
 from proxy.store.rows import Row
 from proxy.store.stats import Filters, Question
+from proxy.store.templates import fill
 
 _SQL = statements("records_read")
 _SEPARATOR = "\x1f"
@@ -29,11 +30,14 @@ FACETS = frozenset(
     }
 )  # fmt: skip
 """Filters that the index over record_facets serves; it keeps their values as `name=value`."""
+ORDERED = {"end_user": "end_user", "key": "key_id", "user": "user_id", "group": "group_id"}
+"""Filters that have an index in the order of pages, and their columns; those that tell most records apart first."""
 FACET_CHARS_MAX = 200
 """As record_facets cuts them."""
 READ_THROUGH = 2_000
 """Records of the first stretch, or four times as many as are wanted."""
 FACTOR = 8
+_WORDS = {"history": {"side": "older", "way": "desc"}, "export": {"side": "younger", "way": "asc"}}
 _STRETCH_MIN = timedelta(seconds=1)
 _STRETCHES_MAX = 20
 Place = tuple[datetime, UUID]
@@ -85,19 +89,35 @@ async def _page(
     connection: Connection, order: _Order, question: Question, limit: int, after: Place | None
 ) -> list[Row]:
     place = after if after is not None else (None, None)
+    period = question.period
+    if (name := _ordered(question.filters)) is not None:
+        statement = fill("records_read", "_of_values", _WORDS[order] | {"column": ORDERED[name]})
+        where = dict(question.filters.where)
+        values = list(dict.fromkeys(where.pop(name)))
+        return list(
+            await connection.fetch(
+                statement.text, parameter(Filters(where)), period.start, period.end, limit, *place, values
+            )
+        )
     edge = None
     if question.filters.where.keys() & (FACETS | {"user_active"}):
         count = max(READ_THROUGH, 4 * limit)
-        period = (question.period.start, question.period.end)
-        edge = await connection.fetchval(_SQL[f"{order}_edge"], count, *period, *place)
+        edge = await connection.fetchval(_SQL[f"{order}_edge"], count, period.start, period.end, *place)
     document = parameter(question.filters)
     rows: list[Row] = []
-    for number, (start, end) in enumerate(_stretches(order, question.period, edge, place[0])):
+    for number, (start, end) in enumerate(_stretches(order, period, edge, place[0])):
         name = order if number == 0 else f"{order}_wide"
         rows += await connection.fetch(_SQL[name], document, start, end, limit - len(rows), *place)
         if len(rows) >= limit:
             break
     return rows
+
+
+def _ordered(filters: Filters) -> str | None:
+    """The filter whose values are looked up one by one; None: others may tell more records apart."""
+    if filters.tags or not filters.where.keys() <= {*ORDERED, "active"}:
+        return None
+    return next((name for name in ORDERED if name in filters.where), None)
 
 
 def _stretches(

@@ -98,6 +98,27 @@ from (
 -- include: _called
 order by d.started_at desc, d.id desc;
 
+-- name: _of_values
+-- The same of some values, $7, of a column that has an index in the order of a page. The planner, which doesn't know the values here, takes
+-- them for as rare as most, so each is looked up there.
+select d.*, u.name as user_name, u.email as user_email, g.name as group_name
+from (
+    select d.*
+    from unnest($7::text[]) as wanted
+    cross join lateral (
+        select d.*
+-- include: _{side}
+          and d.{column} = wanted
+-- include: _filters
+        order by d.started_at {way}, d.id {way}
+        limit $4
+    ) d
+    order by d.started_at {way}, d.id {way}
+    limit $4
+) d
+-- include: _called
+order by d.started_at {way}, d.id {way};
+
 -- name: history_edge
 -- When the record began that is $1 records back from the end of the period ($2, $3), or from a record ($4, $5).
 select d.started_at

@@ -105,6 +105,27 @@ async def plan_of(pool, name, filters, period=WHOLE):
     return scans(plan["Plan"])
 
 
+async def plans_of_page(pool, name, filters):
+    """What reading a page reads, as it is asked."""
+
+    class Explaining:
+        def __init__(self, connection):
+            self.connection, self.read = connection, []
+
+        async def fetch(self, text, *arguments):
+            (plan,) = await self.connection.fetchval("explain (analyze, format json) " + text, *arguments)
+            self.read += scans(plan["Plan"])
+            return await self.connection.fetch(text, *arguments)
+
+        async def fetchval(self, text, *arguments):
+            return await self.connection.fetchval(text, *arguments)
+
+    async with transaction(pool, statement_timeout_s=10) as connection:
+        spy = Explaining(connection)
+        rows = await getattr(records_read, name)(spy, Question(WHOLE, NOW, filters), limit=LIMIT)
+    return rows, spy.read
+
+
 async def asked(pool, filters, name="history", limit=LIMIT):
     async with transaction(pool, statement_timeout_s=10) as connection:
         return await getattr(records_read, name)(connection, Question(WHOLE, NOW, filters), limit=limit)
@@ -202,3 +223,34 @@ async def test_a_text_too_long_for_an_index_is_stored_and_found(pool):
     (row,) = await asked(pool, Filters({"finish_reason": [long]}))
 
     assert row["finish_reason"] == long
+
+
+@pytest.mark.parametrize("name", ["history", "export"])
+@pytest.mark.parametrize("column", ["user", "key", "group", "end_user"])
+async def test_who_was_frequent_once_is_found_by_an_index_behind_a_crowd_of_others(pool, column, name):
+    await fill(pool, count=10_000, newest=NOW - timedelta(days=30))
+    crowd = FILL
+    for word, other in (
+        ("'key_'", "'key_crowd_'"),
+        ("'user_'", "'user_crowd_'"),
+        ("'group_'", "'group_' || n % 40 + 9 || '_'"),
+        ("'common'", "'crowd'"),
+    ):
+        crowd = crowd.replace(word, other)
+    for newest in (NOW - timedelta(minutes=1), NOW - timedelta(days=44)):
+        await pool.execute(
+            crowd.replace("interval '2 minutes'", "interval '1 second'"), newest, 10_000, False
+        )
+    await pool.execute("vacuum analyze usage_records")
+    values = {"user": ["user_1", "user_2"], "key": ["key_3"], "group": ["group_1"], "end_user": ["common5"]}[
+        column
+    ]
+
+    rows, read = await plans_of_page(pool, name, Filters({column: values}))
+
+    column_id = column if column == "end_user" else f"{column}_id"
+    assert len(rows) == (10 if column == "end_user" else LIMIT)
+    assert {row[column_id] for row in rows} == set(values)
+    moments = [row["started_at"] for row in rows]
+    assert moments == sorted(moments, reverse=name == "history")
+    assert sum(count for *_, count in read) <= 3 * LIMIT * len(values), read
