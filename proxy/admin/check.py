@@ -68,7 +68,7 @@ async def check(ask: Ask, user_id: str, *, key_id: str | None = None) -> CheckVi
     statuses = await quota_status.user_statuses(
         ask.connection, user_id, key_id=key_id, now=ask.now.timestamp()
     )
-    month = Question(this_month(ask.now), ask.now, Filters({"user": [user_id]}))
+    month = Question(this_month(ask.now), ask.now, Filters({"user": [user_id]}), marks=ask.marks)
     sums = await stats.totals(ask.connection, month)
     used = {
         "max_monthly_tokens": (int(sums["total_tokens"]), asked.max_monthly_tokens),

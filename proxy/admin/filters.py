@@ -131,6 +131,7 @@ async def question(
         Filters(where, query.tag or {}),
         frozenset(ask.context.settings.rollup_tags),
         ask.context.currencies.change_days,
+        ask.marks,
     )
 
 

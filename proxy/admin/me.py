@@ -64,7 +64,7 @@ class UsageView(View):
 
 def _own(ask: Ask, period: Period, money: Money) -> Question:
     own = Filters({"user": [ask.actor.user_id or ""]})
-    return Question(period, ask.now, own, rate_days=money.currencies.change_days)
+    return Question(period, ask.now, own, rate_days=money.currencies.change_days, marks=ask.marks)
 
 
 async def show_me(ask: Ask) -> MeView:

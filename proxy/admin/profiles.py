@@ -112,7 +112,7 @@ async def _parts(ask: Ask, asked: Question, dimension: Dimension) -> list[Part]:
 
 def _question(ask: Ask, filters: Filters) -> Question:
     days = Money.of(ask).currencies.change_days
-    return Question(ask.query.period(ask), ask.now, filters, rate_days=days)
+    return Question(ask.query.period(ask), ask.now, filters, rate_days=days, marks=ask.marks)
 
 
 ROUTES = (

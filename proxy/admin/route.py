@@ -18,6 +18,7 @@ from proxy.admin.actor import NOBODY, Access, Actor
 from proxy.admin.context import AdminContext
 from proxy.core.refusal import Refusal
 from proxy.store.audit import Entry
+from proxy.store.marks import Marks
 from proxy.store.postgres import Connection
 
 __all__ = ["NOBODY", "Access", "Actor", "Ask", "Reply", "Route", "bad_request", "not_found"]
@@ -39,6 +40,8 @@ class Ask:
     body: Any = None
     connection: Connection = None
     audited: list[Entry] = field(default_factory=list)
+    marks: Marks | None = None
+    """What is known to be folded, in a transaction that sees one moment."""
 
     def audit(self, action: str, subject: str, before: Any = None, after: Any = None) -> None:
         """Say what this request did; written in its own transaction, or not at all."""
@@ -90,6 +93,11 @@ class Route:
     media_types: tuple[str, ...] = ("application/json",)
     """What it answers."""
     tag: str = ""
+
+    @property
+    def one_moment(self) -> bool:
+        """Whether all it tells is of one moment: it changes nothing but the audit log."""
+        return self.tag == "stats" or (self.method == "GET" and self.access != "anyone")
 
     @property
     def operation_id(self) -> str:

@@ -24,6 +24,7 @@ from proxy.admin.route import Ask, Reply, Route, bad_request
 from proxy.core.address import Network, client_address
 from proxy.store import audit, idempotency
 from proxy.store.idempotency import Claim
+from proxy.store.marks import Marks
 from proxy.store.postgres import Connection
 from proxy.store.session import transaction
 
@@ -113,7 +114,10 @@ class Server:
         if pool is None:
             raise database_away()
         timeout_s = self._context.settings.admin_statement_timeout_s
-        async with transaction(pool, statement_timeout_s=timeout_s) as connection:
+        ask.marks = Marks() if route.one_moment else None
+        async with transaction(
+            pool, statement_timeout_s=timeout_s, one_moment=route.one_moment
+        ) as connection:
             ask.connection = connection
             result = await _run(ask, route, connection)
         return _answer(ask, route, result)

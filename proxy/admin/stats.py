@@ -124,7 +124,7 @@ async def show_stats(ask: Ask) -> StatsView:
     days = money.currencies.change_days
 
     async def over(period: Period) -> Totals:
-        asked = Question(period, ask.now, filters, rate_days=days)
+        asked = Question(period, ask.now, filters, rate_days=days, marks=ask.marks)
         return totals_view(await stats.totals(ask.connection, asked), money)
 
     return StatsView(

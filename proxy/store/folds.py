@@ -6,7 +6,6 @@ were made. Whatever changes an hour takes the marks of all that hold it away, an
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +19,13 @@ from proxy.core.stretches import (
     OVERLAPPING,
     Grain,
     Piece,
-    Stretch,
     block,
+    floor,
     joined,
     large_blocks,
     pieces,
 )
+from proxy.store.marks import folded
 from proxy.store.postgres import Connection, Pool, statements
 
 _SQL = statements("folds")
@@ -34,7 +34,11 @@ WINDOW: Final = "window"
 DAYS_MAX = 2000
 """Made in one go; the rest next time."""
 SIX_DAYS = 45
-"""How long the cuts by people keep their sums of six hours: for today, and for the first days of other zones in usual reports."""
+"""How long the cuts by people keep their sums of six hours: for today, and for the first days of short reports in other zones."""
+USUAL_DAYS = (30, 90, 365)
+"""Lengths of reports up to today that are asked most. The cuts by people have sums of six hours of their first days, in whichever zone,
+and a tail of the month from there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +107,15 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 await _fold_day(connection, row["day"])
                 await connection.execute(_SQL["unmark_hours"], row["day"], row["day"] + DAY)
                 made += 1
-    for row in await pool.fetch(_SQL["foldable_sixes"], now, SIX_DAYS):
+    first_days = _first_days(now)
+    for row in await pool.fetch(_SQL["foldable_sixes"], now, SIX_DAYS, first_days):
         async with pool.acquire() as connection, connection.transaction():
             if not await _alone(connection):
                 return made
             if not await connection.fetchval(_SQL["is_folded"], "six", row["start"]):
                 await _fold_six(connection, row["start"], row["end"])
     async with pool.acquire() as connection:
-        due = await _due_blocks(connection, now)
+        due, ends = await _due_blocks(connection, now)
     for each in due:
         async with pool.acquire() as connection, connection.transaction():
             if not await _alone(connection):
@@ -123,30 +128,18 @@ async def make_due(pool: Pool, now: datetime) -> int:
             if await connection.fetchval(_SQL["foldable_windows"], row["at"]) is not None:
                 await _fold_windows(connection, row["at"])
     cuts = [cut.name for cut in PEOPLE_CUTS]
-    await pool.execute(_SQL["forget_sixes"], now, SIX_DAYS, cuts)
-    await pool.execute(_SQL["forget_heads"], cuts)
+    await pool.execute(_SQL["forget_sixes"], now, SIX_DAYS, first_days, cuts)
+    stay = [
+        [each.stands[0] for each in ends if each.grain == grain] for grain in ("month_head", "month_tail")
+    ]
+    await pool.execute(_SQL["forget_ends"], cuts, *stay)
     return made
 
 
-async def folded(connection: Connection, start: datetime, end: datetime) -> dict[Grain, list[Stretch]]:
-    """What is folded of each grain, as far as it may matter to a period, ordered: each block of LARGE ones, of others stretches."""
-    found: defaultdict[Grain, list[Stretch]] = defaultdict(list)
-    for row in await connection.fetch(_SQL["folded"], start, end, LARGE):
-        grain, first = row["grain"], row["start"]
-        if grain in LARGE:
-            each = block(grain, first)
-            found[grain].append((each.start, each.end))
-        else:
-            found[grain].append((first, row["end"]))
-    found["hour"] = joined(found["hour"] + found["day"])
-    return found
-
-
-async def windows(connection: Connection, start: datetime, end: datetime) -> list[Stretch]:
-    """Stretches of days, as far as they may matter to a period, of which each 24 hours are folded that end at one of their hours, up to
-    midnight after them.
-    """
-    return joined((row["start"], row["end"]) for row in await connection.fetch(_SQL["windows"], start, end))
+def _first_days(now: datetime) -> list[datetime]:
+    """The days on which the usual reports begin, for which a day of another zone may begin on the one before."""
+    today = floor("day", now)
+    return [today - number * DAY for days in USUAL_DAYS for number in (days, days - 1)]
 
 
 async def _alone(connection: Connection) -> bool:
@@ -183,28 +176,39 @@ async def _fold_from_hours(
     await _fold_up(connection, cuts, Piece(grain, start, end))
 
 
-async def _due_blocks(connection: Connection, now: datetime) -> list[Piece]:
-    """Blocks of LARGE grains all of whose days are folded, and that are not; those first that others are made of. The head of the last
-    month to the end of its last day is one of them, since most reports end there.
+async def _due_blocks(connection: Connection, now: datetime) -> tuple[list[Piece], list[Piece]]:
+    """Blocks of LARGE grains all of whose days are folded, and that are not, those first that others are made of; and of all there should
+    be those that begin or end where no five does: the head of the last month to the end of its last day, since most reports end
+    there, and tails from where the usual ones begin, or a day later.
     """
     first = await connection.fetchval(_SQL["first_folded"])
     if first is None:
-        return []
+        return [], []
     known = await folded(connection, first, max(first, now) + HOUR)
-    found = [each for start, end in known["day"] for each in large_blocks(start, end)]
-    last = block("month_head", known["day"][-1][1] - DAY)
-    if (
-        all((each.start, each.end) != (last.start, last.end) for each in found)
-        and last.end - last.start > DAY
-    ):
-        found.append(last)
-    return [each for each in found if (each.start, each.end) not in known[_grain(each)]]
+    blocks = [each for start, end in known["day"] for each in large_blocks(start, end)]
+    bounds = {(each.start, each.end) for each in blocks}
+    ends = [
+        each
+        for each in (
+            block("month_head", known["day"][-1][1] - DAY),
+            *(block("month_tail", day + DAY) for day in _first_days(now)),
+        )
+        if (each.start, each.end) not in bounds
+        and each.end - each.start > DAY
+        and any(start <= each.start and each.end <= end for start, end in known["day"])
+    ]
+    missing = (
+        each
+        for each in dict.fromkeys([*blocks, *ends])
+        if (each.start, each.end) not in known.get(_grain(each), ())
+    )
+    return list(missing), ends
 
 
 async def _fold_block(connection: Connection, made: Piece) -> None:
     """Fold one block of LARGE grains of the fewest that it can be made of, unless one of its days has changed meanwhile."""
-    known = await folded(connection, made.start, made.end)
-    known.pop(_grain(made), None)
+    found = await folded(connection, made.start, made.end)
+    known = {grain: stretches for grain, stretches in found.items() if grain != made.grain}
     parts = pieces(made.start, made.end, known, FULL.grains)
     if any(each.grain not in (*LARGE, "day") for each in parts):
         return

@@ -37,34 +37,43 @@ select exists (select from usage_folded where grain = $1 and at = $2);
 select min(at) from usage_folded where grain = 'day';
 
 -- name: foldable_sixes
--- Six hours of the last days that are long over, and that are not folded, oldest first. $1 now, $2 how many days.
+-- Six hours that are long over, of the last days and of some older ones, and that are not folded, oldest first. $1 now, $2 how many
+-- days, $3 the older ones.
 select block.at as start, block_end('six', block.at) as end
-from generate_series(
-    greatest(date_trunc('day', $1::timestamptz, 'UTC') - $2::integer * interval '24 hours', block_of('six', (select min(hour) from usage_hourly))),
-    least($1::timestamptz, now()) - interval '9 hours',
-    interval '6 hours'
-) as block (at)
-where not exists (select from usage_folded made where made.grain = 'six' and made.at = block.at)
+from (
+    select recent.at
+    from generate_series(
+        date_trunc('day', $1::timestamptz, 'UTC') - $2::integer * interval '24 hours',
+        least($1::timestamptz, now()) - interval '9 hours',
+        interval '6 hours'
+    ) as recent (at)
+    union
+    select day + number * interval '6 hours' from unnest($3::timestamptz[]) as day cross join generate_series(0, 3) as number
+) block
+where block.at >= block_of('six', (select min(hour) from usage_hourly))
+  and not exists (select from usage_folded made where made.grain = 'six' and made.at = block.at)
 order by 1;
 
 -- name: forget_sixes
--- Those of days that are long past: reports that begin or end there read hours. $1, $2 as above.
+-- Those of other days: reports that begin or end there read hours. $1, $2, $3 as above, $4 the cuts.
 with old as (
     delete from usage_folded
     where grain = 'six' and at < date_trunc('day', $1::timestamptz, 'UTC') - $2::integer * interval '24 hours'
+      and date_trunc('day', at, 'UTC') <> all ($3::timestamptz[])
     returning at
 )
-delete from usage_folds r using old where r.cut = any ($3::text[]) and r.grain = 'six' and r.at = old.at;
+delete from usage_folds r using old where r.cut = any ($4::text[]) and r.grain = 'six' and r.at = old.at;
 
--- name: forget_heads
--- Of months to days at which no five ends: the last one is enough.
+-- name: forget_ends
+-- Heads and tails of months that end, or begin, where no five does, but for some. $1 the cuts, $2 where the heads stand that stay, $3 the
+-- tails.
 with old as (
     delete from usage_folded
-    where grain = 'month_head' and extract(day from at at time zone 'UTC') not in (10, 15, 20, 25)
-      and at < (select max(last.at) from usage_folded last where last.grain = 'month_head')
-    returning at
+    where (grain = 'month_head' and extract(day from at at time zone 'UTC') not in (10, 15, 20, 25) and at <> all ($2::timestamptz[]))
+       or (grain = 'month_tail' and extract(day from at at time zone 'UTC') not in (6, 11, 16, 21) and at <> all ($3::timestamptz[]))
+    returning grain, at
 )
-delete from usage_folds r using old where r.cut = any ($1::text[]) and r.grain = 'month_head' and r.at = old.at;
+delete from usage_folds r using old where r.cut = any ($1::text[]) and r.grain = old.grain and r.at = old.at;
 
 -- name: clear
 -- $1 grain, $2, $3 the stretch.
@@ -237,13 +246,6 @@ join (
     group by 1, 2, 3, 4, 5, 6, 7
 ) seen using (at, group_id, provider, model, endpoint, operation, status);
 
--- name: windows
--- Stretches of days whose windows are known, that touch $1 to $2.
-select at as start, at + interval '24 hours' as end
-from usage_folded
-where grain = 'window' and at >= $1::timestamptz - interval '1 day' and at < $2::timestamptz
-order by 1;
-
 -- name: fold_latency
 -- $1 the cut, $2 the grain (day: from hours), $3, $4 the stretch, $5 the grains of its parts, $6, $7 where they stand.
 insert into usage_latency_folds (cut, grain, at, provider, model, endpoint, measure, buckets, requests)
@@ -318,24 +320,3 @@ on conflict (grain, at) do update set made_at = now();
 -- name: unmark_hours
 -- A folded day stands for its hours.
 delete from usage_folded where grain = 'hour' and at >= $1 and at < $2;
-
--- name: folded
--- What is folded from $1 to $2: of hours, sixes and days stretches of whole ones, that may begin a day before; of larger grains, $3, where
--- each block stands.
-select grain, min(at) as start, max(at) + step as end
-from (
-    select
-        grain, at, step,
-        at - row_number() over (partition by grain order by at) * step as island
-    from usage_folded
-    cross join lateral (
-        select case grain when 'hour' then interval '1 hour' when 'six' then interval '6 hours' else interval '1 day' end as step
-    ) as each
-    where grain in ('hour', 'six', 'day') and at >= $1::timestamptz - interval '1 day' and at < $2::timestamptz
-) numbered
-group by grain, island, step
-union all
-select grain, at, null
-from usage_folded
-where grain = any ($3::text[]) and at >= $1::timestamptz and at < $2::timestamptz
-order by 1, 2;

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from proxy.core.period import Period, whole_hours
 from proxy.core.stretches import pieces
-from proxy.store import folds
 from proxy.store.folds import EXCHANGE_GRAINS, Cut
+from proxy.store.marks import Marks
 from proxy.store.postgres import Connection
 from proxy.store.rows import Row
 from proxy.store.stats_plan import Asked, columns, plan, present, rate_changes
@@ -93,7 +93,8 @@ class Filters:
 class Question:
     """What is asked about: a period, filters, and the moment of asking. `summed_tags`: names that rollups keep.
 
-    `rate_days`: the days on which some currency's rate changes, ascending, so that costs can be told apart by them.
+    `rate_days`: the days on which some currency's rate changes, ascending, so that costs can be told apart by them. `marks`: what is known to
+    be folded, for questions of one transaction.
     """
 
     period: Period
@@ -101,6 +102,7 @@ class Question:
     filters: Filters = field(default_factory=Filters)
     summed_tags: frozenset[str] = frozenset()
     rate_days: tuple[date, ...] = ()
+    marks: Marks | None = None
 
     def over(self, period: Period) -> Question:
         """The same about another period."""
@@ -217,9 +219,8 @@ async def _sources(
     period = question.period
     changes = rate_changes(question.rate_days, period)
     dimensions = frozenset("tags" if name == "tag" else name for name in grouped)
-    asked = Asked(
-        period, question.now, question.hours(*tags), dimensions, question.filtered(), changes, users
-    )
+    hours, marks = question.hours(*tags), question.marks or Marks()
+    asked = Asked(period, question.now, hours, dimensions, question.filtered(), changes, users, marks)
     made = await plan(connection, asked)
     people = made.people()
     words: dict[str, str | tuple[str, ...]] = {
@@ -269,9 +270,9 @@ async def _of_exchanges(
     start, end = question.hours(detail=detail, tags_summed=False)
     needed = (frozenset(filters.where) & _EXCHANGE_DIMENSIONS) if start < end else frozenset()
     cut = next((each for each in cuts if needed <= each.dimensions), None)
-    cover = pieces(
-        start, end, await folds.folded(connection, start, end) if cut is not None else {}, EXCHANGE_GRAINS
-    )
+    marks = question.marks or Marks()
+    folded = await marks.folded(connection, start, end) if cut is not None else {}
+    cover = pieces(start, end, folded, EXCHANGE_GRAINS)
     sources = {
         f"_folded_{name}": any(each.grain is not None for each in cover),
         f"_hourly_{name}": any(each.grain is None for each in cover),

@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 
 from proxy.core.period import Period
 from proxy.core.stretches import DAY, GRAINS, HOUR, Grain, Piece, Stretch, floor, pieces
-from proxy.store import folds
 from proxy.store.folds import CUTS, PEOPLE_CUTS, WINDOW, Cut
+from proxy.store.marks import Marks
 from proxy.store.postgres import Connection
 
 TIMES = frozenset({"year", "month", "day", "hour"})
@@ -38,6 +38,7 @@ class Asked:
     splits: tuple[datetime, ...] = ()
     users: Literal["counted", "listed", "none"] = "counted"
     """Whether the answer tells their number, who they are, or nothing of them."""
+    marks: Marks = field(default_factory=Marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ async def plan(connection: Connection, asked: Asked) -> Plan:
         made.people_cut = cut_of(needed | {"user"}, PEOPLE_CUTS)
     if start >= end:
         return made
-    summed = await folds.folded(connection, start, end)
+    summed = await asked.marks.folded(connection, start, end)
     splits = _splits(asked, times)
 
     def cover(cut: Cut, first: datetime, last: datetime) -> list[Piece]:
@@ -152,7 +153,9 @@ async def plan(connection: Connection, asked: Asked) -> Plan:
 
     local_days = "day" in times and "hour" not in times and period.zone.key != "UTC"
     if local_days and made.cut.hours:
-        made.windows = _windows(asked.hours, await folds.windows(connection, start, end), period.zone, splits)
+        made.windows = _windows(
+            asked.hours, await asked.marks.windows(connection, start, end), period.zone, splits
+        )
     for first, last in _between(made.windows, start, end):
         made.pieces += cover(made.cut, first, last)
     if made.people_cut is None:

@@ -15,6 +15,7 @@ from proxy.core.period import Period
 from proxy.core.stretches import GRAINS, OVERLAPPING, block, floor, following, large_blocks
 from proxy.store import erasures, folds, records, stats
 from proxy.store.stats import Filters, Grouping, Question
+from proxy.store.stats_plan import Asked, plan
 from tests.admin import usage
 from tests.admin.conftest import NOW, payload, record
 
@@ -72,11 +73,13 @@ RATES = tuple(datetime(2026, *day, tzinfo=UTC).date() for day in ((1, 1), (6, 15
 
 
 async def answers(pool):
-    """What is told of every period with every filter."""
+    """What is told of every period with a third of the filters, and of every filter with a third of the periods."""
     found = []
     async with pool.acquire() as connection:
         for period_number, asked in enumerate(PERIODS):
             for filter_number, filters in enumerate(FILTERS):
+                if (period_number + 2 * filter_number) % 3:
+                    continue
                 rates = RATES if (period_number + filter_number) % 2 else ()
                 question = Question(asked, NOW, filters, frozenset({"grade"}), rates)
                 found.append(dict(await stats.totals(connection, question)))
@@ -110,10 +113,10 @@ async def test_no_answer_depends_on_whether_they_were_made(pool, lines):
         "quarter": 1,
         "month": 4,
         "month_head": 18,
-        "month_tail": 16,
+        "month_tail": 16 + 4,
         "five": 26,
         "day": 138,
-        "six": 4 * folds.SIX_DAYS + 1,
+        "six": 4 * folds.SIX_DAYS + 1 + 2 * 4,
         "hour": 10,
     }
 
@@ -259,9 +262,12 @@ async def test_six_hours_are_kept_for_a_while(pool, lines):
     await folds.make_due(pool, later)
 
     gone = floor("day", later) - folds.SIX_DAYS * timedelta(days=1)
+    usual = [floor("day", later) - timedelta(days=number) for number in (90, 89)]
     assert first < gone
-    assert min(await made(pool, "six")) == gone
-    assert await pool.fetchval("select min(at) from usage_folds where grain = 'six'") >= gone
+    kept = {at for at in await made(pool, "six") if floor("day", at) not in usual}
+    assert min(kept) == gone
+    rows = await pool.fetch("select distinct at from usage_folds where grain = 'six'")
+    assert {row["at"] for row in rows} <= await made(pool, "six")
     assert await pool.fetchval("select min(at) from usage_folds where cut = 'who' and grain = 'day'") < first
 
 
@@ -353,6 +359,28 @@ async def test_the_head_of_this_month_reaches_to_the_last_day_that_is_folded(poo
             "select distinct at from usage_folds where cut = 'who' and grain = 'month_head'"
         )
         assert {row["at"] for row in rows} <= await made(pool, "month_head")
+
+
+async def test_usual_reports_by_people_read_a_tail_from_their_first_day_on(pool, lines):
+    for passed in range(2):
+        now = NOW + passed * timedelta(days=1)
+        await folds.make_due(pool, now)
+        for zone in ("UTC", "America/Sao_Paulo", "Asia/Tokyo"):
+            for days in folds.USUAL_DAYS[:2]:
+                today = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0)
+                first = (today - timedelta(days=days - 1)).astimezone(UTC)
+                question = Question(period(first, now, zone), now)
+                asked = Asked(question.period, now, question.hours(), frozenset({"user"}))
+
+                early = [each for each in (await plan(pool, asked)).pieces if each.end <= NOW.replace(day=1)]
+
+                assert {each.grain for each in early} - {None, "six"} <= {"month_tail", "month"}
+                hours = sum((each.end - each.start for each in early if each.grain is None), timedelta())
+                assert hours < timedelta(hours=6)
+    assert len({at.date() for at in await made(pool, "six")}) == folds.SIX_DAYS + 2 + 1
+    for grain in ("month_head", "month_tail", "six"):
+        rows = await pool.fetch("select distinct at from usage_folds where cut = 'who' and grain = $1", grain)
+        assert {row["at"] for row in rows} <= await made(pool, grain)
 
 
 async def test_a_record_of_this_hour_waits_for_no_lock_of_folds(pool):
