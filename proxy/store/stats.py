@@ -45,6 +45,7 @@ LATENCY_DETAIL = DETAIL | {"user", "key", "operation", "status", "user_active"}
 """The same for the hourly histograms of latencies, which are by group, provider, model and endpoint."""
 OUTCOME_DETAIL = frozenset({"user", "key", "operation", "active", "user_active", "end_user", "failed"})
 """The same for the hourly counts of outcomes."""
+_FORMATS = {"year": "YYYY", "month": "YYYY-MM", "day": "YYYY-MM-DD", "hour": 'YYYY-MM-DD"T"HH24:00'}
 _NO_LABELS = {"first": "none", "other": "none"}
 _EXCHANGE_DIMENSIONS = frozenset({"group", "provider", "model", "endpoint"})
 _LATENCY_CUTS = (
@@ -161,7 +162,8 @@ async def by(connection: Connection, question: Question, grouping: Grouping) -> 
     words = {
         "first": "first_tag" if grouping.first == "tag" else grouping.first,
         "other": "other_tag" if grouping.second == "tag" else grouping.second or "none",
-        "second": "second" if grouping.second is not None else "no_second",
+        "first_shown": _shown(grouping.first),
+        "second_shown": _shown(grouping.second),
         "counted": ("_counted",) if sources.others else (),
         "joined": ("_joined",) if sources.others else (),
         "users": "one" if "user" in dimensions else counted,
@@ -171,6 +173,8 @@ async def by(connection: Connection, question: Question, grouping: Grouping) -> 
     }
     values = {
         "zone": question.period.zone.key,
+        "first_format": _FORMATS.get(grouping.first),
+        "second_format": _FORMATS.get(grouping.second or ""),
         "first_tag": grouping.tags[0],
         "other_tag": grouping.tags[1],
         "at_least": grouping.at_least,
@@ -180,6 +184,12 @@ async def by(connection: Connection, question: Question, grouping: Grouping) -> 
     statement = fill("stats", "by", sources.words | words)
     rows = await connection.fetch(statement.text, *statement.arguments(sources.values | values))
     return rows, rows[0]["rows_total"] if rows else 0
+
+
+def _shown(dimension: Dimension | None) -> str:
+    if dimension is None:
+        return "none"
+    return "time" if dimension in _FORMATS else "text"
 
 
 async def user_summaries(connection: Connection, question: Question) -> AsyncIterator[list[Row]]:

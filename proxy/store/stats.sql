@@ -235,11 +235,11 @@ rated as (
 -- include: _sums
         , bigint_sum(f.users) as users
     from facts f
-    group by first, other, rate
+    group by one, two, rate
 ),
 summed as (
     select
-        f.first, f.other,
+        f.one, f.two,
 -- include: _sums
         ,
         -- The days from which rates of currencies hold, each with the cost and what the cache saved until the next.
@@ -249,7 +249,7 @@ summed as (
         ) as rates,
         coalesce(bigint_sum(f.users), 0) as known_users
     from rated f
-    group by f.first, f.other
+    group by f.one, f.two
 )
 
 -- name: _summed
@@ -260,7 +260,7 @@ summed as (
         , null::jsonb as rates,
         coalesce(bigint_sum(f.users), 0) as known_users
     from facts f
-    group by first, other
+    group by one, two
 )
 
 -- name: _by_rate
@@ -297,7 +297,8 @@ from (
         + (select count(distinct p.user_id) from people p)
 
 -- name: by
--- :zone that of days; :first_tag, :other_tag the names of tags that are grouped by; :at_least the least of the sorted sum that
+-- :zone that of days; :first_format, :second_format how times are told (only those of the page, since telling takes as long as
+-- adding up); :first_tag, :other_tag the names of tags that are grouped by; :at_least the least of the sorted sum that
 -- is shown.
 with
 -- each: details
@@ -318,17 +319,19 @@ with
 )
 select
     t.*,
--- include: _{second}
+-- include: _first_{first_shown}
+    as first,
+-- include: _second_{second_shown}
     as second,
 -- include: _by_rate
 from (
     select t.*, count(*) over () as rows_total
     from sorted t
     where :at_least::bigint is null or t.sorted_by >= :at_least
-    order by t.sorted_by {direction} nulls last, t.first {name_direction}, t.other
+    order by t.sorted_by {direction} nulls last, t.one {name_direction}, t.two
     limit :limit offset :offset
 ) t
-order by t.sorted_by {direction} nulls last, t.first {name_direction}, t.other;
+order by t.sorted_by {direction} nulls last, t.one {name_direction}, t.two;
 
 -- name: _counted
 , each_user as (
@@ -337,16 +340,25 @@ order by t.sorted_by {direction} nulls last, t.first {name_direction}, t.other;
         f.user_id
     from people f
 ), counted as (
-    select u.first, u.other, count(*) as users from each_user u group by 1, 2
+    select u.one, u.two, count(*) as users from each_user u group by 1, 2
 )
 
 -- name: _joined
-    left join counted c on c.first = s.first and c.other = s.other
+    left join counted c on c.one = s.one and c.two = s.two
 
--- name: _second
-    t.other
+-- name: _first_text
+    t.one
 
--- name: _no_second
+-- name: _first_time
+    to_char(t.one, :first_format::text)
+
+-- name: _second_text
+    t.two
+
+-- name: _second_time
+    to_char(t.two, :second_format::text)
+
+-- name: _second_none
     null::text
 
 -- name: _users_one
@@ -390,9 +402,9 @@ order by t.sorted_by {direction} nulls last, t.first {name_direction}, t.other;
 
 -- name: _labels
 -- include: _label_{first}
-        as first,
+        as one,
 -- include: _label_{other}
-        as other,
+        as two,
 
 -- name: _label_none
         ''
@@ -422,16 +434,16 @@ order by t.sorted_by {direction} nulls last, t.first {name_direction}, t.other;
         f.status::text
 
 -- name: _label_year
-        to_char(f.at at time zone :zone::text, 'YYYY')
+        date_trunc('year', f.at at time zone :zone::text)
 
 -- name: _label_month
-        to_char(f.at at time zone :zone::text, 'YYYY-MM')
+        date_trunc('month', f.at at time zone :zone::text)
 
 -- name: _label_day
-        to_char(f.at at time zone :zone::text, 'YYYY-MM-DD')
+        date_trunc('day', f.at at time zone :zone::text)
 
 -- name: _label_hour
-        to_char(f.at at time zone :zone::text, 'YYYY-MM-DD"T"HH24:00')
+        date_trunc('hour', f.at at time zone :zone::text)
 
 -- name: _label_first_tag
         coalesce(f.tags ->> :first_tag::text, '')
@@ -446,12 +458,12 @@ with
 ,
 -- include: {summed}
 select
-    t.*, u.name as user_name, u.email as user_email, g.name as group_name,
+    t.*, t.one as first, u.name as user_name, u.email as user_email, g.name as group_name,
 -- include: _by_rate
 from summed t
-left join users u on u.id = t.first
+left join users u on u.id = t.one
 left join groups g on g.id = u.group_id
-order by t.cost_nanousd desc, t.first;
+order by t.cost_nanousd desc, t.one;
 
 -- name: users_seen
 -- Of the users with a request in the period: how many had none before it, and how many had.

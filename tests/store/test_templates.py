@@ -39,7 +39,8 @@ WHOLE = {
     "other": "day",
 }
 BY = {
-    "second": "second",
+    "first_shown": "text",
+    "second_shown": "time",
     "counted": ("_counted",),
     "joined": ("_joined",),
     "users": "counted",
@@ -107,8 +108,11 @@ def texts():
         found += [
             fill("stats", "by", {**WHOLE, **BY, "summed": summed, "sort": sort}) for sort in get_args(Sort)
         ]
-    found += [fill("stats", "by", {**WHOLE, **BY, "first": first, "other": "none"}) for first in LABELS]
-    found += [fill("stats", "by", {**WHOLE, **BY, "other": other}) for other in LABELS]
+    for label in LABELS:
+        shown = "time" if label in ("year", "month", "day", "hour") else "text"
+        first = {"first": label, "first_shown": shown, "other": "none", "second_shown": "none"}
+        found.append(fill("stats", "by", {**WHOLE, **BY, **first}))
+        found.append(fill("stats", "by", {**WHOLE, **BY, "other": label, "second_shown": shown}))
     for users in ("one", "known"):
         found.append(
             fill("stats", "by", {**WHOLE, **BY, "people": (), "counted": (), "joined": (), "users": users})
