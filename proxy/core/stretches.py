@@ -158,7 +158,13 @@ def pieces(
     """The period in pieces, in order. `summed` by grain: of LARGE ones each block, of others stretches of whole blocks, ordered;
     `grains`: which may be used, the largest first; `splits`: moments, ascending, across which no block may reach.
     """
-    large = [Piece(grain, *each) for grain in grains if grain in LARGE for each in summed.get(grain, ())]
+    large = [
+        Piece(grain, first, last)
+        for grain in grains
+        if grain in LARGE
+        for first, last in summed.get(grain, ())
+        if start <= first and last <= end
+    ]
     # Where several begin, the one that reaches furthest comes first.
     large.sort(key=lambda each: (each.start, start - each.end))
     small = [grain for grain in grains if grain not in LARGE]
