@@ -77,11 +77,17 @@ def database_of(url: str, name: str) -> str:
 
 
 @pytest.fixture
-async def database_url(postgres_server: str) -> AsyncIterator[str]:
-    """A fresh database at the newest schema; dropped afterwards, whoever is still connected."""
+def template() -> str:
+    """The database that each test's own is a copy of: empty, at the newest schema. A file whose tests begin alike has its own."""
+    return "proxy_template"
+
+
+@pytest.fixture
+async def database_url(postgres_server: str, template: str) -> AsyncIterator[str]:
+    """A database of the test's own; dropped afterwards, whoever is still connected."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     connection = await asyncpg.connect(postgres_server)
-    await connection.execute(f"create database {name} template proxy_template")
+    await connection.execute(f"create database {name} template {template}")
     yield database_of(postgres_server, name)
     await connection.execute(f"drop database if exists {name} with (force)")
     await connection.close()
