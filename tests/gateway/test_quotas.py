@@ -163,7 +163,7 @@ async def test_a_recall_that_nobody_answers_ends_after_a_bounded_wait(database_u
             await b.admit(caller, Need(1, 600, 0))
 
         assert refused.value.status == 429
-        assert time.monotonic() - started < 20  # the lease lasts longer
+        assert time.monotonic() - started < 5
         assert reservation.charges[0].amount == 500
 
 
