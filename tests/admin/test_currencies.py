@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from proxy.core.period import period
-from proxy.store import folds, people
+from proxy.store import folds, people, postgres, records
 from tests.admin import usage
-from tests.admin.conftest import NOW, Api, record
+from tests.admin.conftest import NOW, Api, payload, record
+from tests.databases import lasting_database
 
 RATES = {
     "BRL": {"2026-01-01": "5.431", "2026-07-05": "5.517", "2026-08-12": "5.6"},
@@ -18,8 +23,7 @@ RATES = {
 }
 
 
-@pytest.fixture
-async def lines(pool, store):
+async def filled(pool) -> list[dict[str, Any]]:
     """Usage of three users over 100 days, and one record just before and one just after a rate changes."""
     crowd = []
     for number in range(3):
@@ -32,14 +36,38 @@ async def lines(pool, store):
         for moment in (change - timedelta(microseconds=1), change, change + timedelta(hours=1))
     ]
     generated = [*usage.generate(crowd, count=300), *edges]
-    await store(*generated)
+    assert await records.store(pool, list(map(payload, generated))) == len(generated)
     return generated
 
 
-@pytest.fixture(params=["hours", "folds"])
-async def api(request, serve, pool, lines):
-    if request.param == "folds":
-        assert await folds.make_due(pool, NOW) > 90
+@pytest.fixture(scope="module", params=["hours", "folds"])
+def usage_of_100_days(request, postgres_server) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """(a database with it, what is in it). Each test has a copy: to fold it takes seconds."""
+
+    async def fill(url: str) -> list[dict[str, Any]]:
+        pool = await postgres.open_pool(url)
+        lines = await filled(pool)
+        if request.param == "folds":
+            assert await folds.make_due(pool, NOW) > 90
+        await pool.close()
+        return lines
+
+    with lasting_database(postgres_server) as url:
+        yield urlsplit(url).path.removeprefix("/"), asyncio.run(fill(url))
+
+
+@pytest.fixture
+def template(usage_of_100_days):
+    return usage_of_100_days[0]
+
+
+@pytest.fixture
+def lines(usage_of_100_days):
+    return usage_of_100_days[1]
+
+
+@pytest.fixture
+async def api(serve, pool):
     _, key = await people.create_admin_key(pool, name="tests")
     return Api(await serve(admin_requests_per_minute=100_000, currencies=RATES), key, pool)
 

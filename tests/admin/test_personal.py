@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -27,13 +28,13 @@ async def mentions(pool: asyncpg.Pool, *texts: str) -> list[str]:
     )
     assert len(columns) > 200
     found = []
-    for table, column in columns:
-        for text in texts:
-            sql = (
-                f'select exists (select from "{table}" where strpos(lower("{column}"::text), lower($1)) > 0)'
-            )
-            if await pool.fetchval(sql, text):
-                found.append(f"{table}.{column}: {text}")
+    for table, of_table in itertools.groupby(columns, lambda row: row["table_name"]):
+        searched = " union all ".join(
+            f"""select '{table}.{column}: ' || text as found from unnest($1::text[]) text"""
+            f""" where exists (select from "{table}" where strpos(lower("{column}"::text), lower(text)) > 0)"""
+            for _, column in of_table
+        )
+        found += [row["found"] for row in await pool.fetch(searched, texts)]
     return found
 
 

@@ -29,15 +29,18 @@ def made(book, seed=1, days=DAYS):
     return list(records(people, book, seed=seed, days=days, end=END))
 
 
-def test_the_same_seed_gives_the_same_records_and_another_gives_others(book):
-    first = made(book)
+@pytest.fixture(scope="module")
+def rows(book):
+    """Of twelve days, by the first seed."""
+    return made(book)
 
-    assert made(book) == first
-    assert made(book, seed=2) != first
+
+def test_the_same_seed_gives_the_same_records_and_another_gives_others(book, rows):
+    assert made(book) == rows
+    assert made(book, seed=2) != rows
 
 
-def test_records_are_in_order_within_the_time_and_have_ids_of_their_own(book):
-    rows = made(book)
+def test_records_are_in_order_within_the_time_and_have_ids_of_their_own(rows):
     times = [row.started_at_us for row in rows]
 
     assert times == sorted(times)
@@ -46,9 +49,7 @@ def test_records_are_in_order_within_the_time_and_have_ids_of_their_own(book):
     assert len({row.id for row in rows}) == len(rows) > 8000
 
 
-def test_usage_is_possible_usage(book):
-    rows = made(book)
-
+def test_usage_is_possible_usage(rows):
     for row in rows:
         usage = row.usage
         assert usage.total_tokens == usage.input_tokens + usage.output_tokens

@@ -33,7 +33,8 @@ FLAGS = (
 DAYS = 36
 PHONE = {"width": 390, "height": 844}
 _STATUS = re.compile(r"responded with a status of (\d{3})")
-expect.set_options(timeout=15_000)
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +145,7 @@ def open_page(browser: Browser, proxy: ProxyProcess) -> Iterator[Callable[..., D
             viewport=context.pop("viewport", {"width": 1360, "height": 900}),
             **context,
         )
-        made.set_default_timeout(15_000)
+        made.set_default_timeout(PATIENCE_MS)
         contexts.append(made)
         page = made.new_page()
         complaints: list[str] = []

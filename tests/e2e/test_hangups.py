@@ -11,7 +11,7 @@ import pytest
 from tests import wire
 from tests.fake_upstream import FakeUpstream, answer
 from tests.gateway.between import Between
-from tests.proxy_process import ProxyProcess, wait_until
+from tests.proxy_process import Person, ProxyProcess, wait_until
 from tests.signals import Signal
 
 BODY = b'{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"%b"}]}' % (b"x" * 400)
@@ -107,36 +107,29 @@ UNANSWERED: dict[str, tuple[bytes, bytes, bytes, tuple[str, int, int, int | None
 
 @pytest.mark.parametrize("what", UNANSWERED)
 async def test_a_client_that_leaves_before_its_answer_has_not_worked_for_nothing(
-    database_url: str, tmp_path: Path, what: str
+    proxy: ProxyProcess, upstream: FakeUpstream, ana: Person, what: str
 ) -> None:
     path, kind, body, expected = UNANSWERED[what]
     never = Signal("never")
-    with (
-        FakeUpstream.running() as upstream,
-        ProxyProcess.running(
-            upstream_url=upstream.url, database_url=database_url, directory=tmp_path
-        ) as proxy,
-    ):
-        between = Between(proxy, upstream, proxy.person().key)
-        upstream.forget()
-        upstream.script(answer(never), answer(never))
-        head = between.head(
-            b"POST %b HTTP/1.1" % path, b"Content-Type: " + kind, b"Content-Length: %d" % len(body)
-        )
+    between = Between(proxy, upstream, ana.key)
+    upstream.script(answer(never), answer(never))
+    head = between.head(
+        b"POST %b HTTP/1.1" % path, b"Content-Type: " + kind, b"Content-Length: %d" % len(body)
+    )
+    async with between.client() as client:
+        await client.send(head + body)
+        request = await upstream.arrival()
+        await request.complete
+        client.hang_up()
+    (record,) = await proxy.records(1, user_id=ana.user_id)
+    found = tuple(
+        record[name] for name in ("usage_source", "input_tokens", "input_audio_tokens", "cost_nanousd")
+    )
+    if what == "a recording":  # what was not sent whole can't have been served
         async with between.client() as client:
-            await client.send(head + body)
-            request = await upstream.arrival()
-            await request.complete
+            await client.send(head + body[: len(body) // 2])
+            await upstream.arrival(2)
             client.hang_up()
-        (record,) = await proxy.records(1)
-        found = tuple(
-            record[name] for name in ("usage_source", "input_tokens", "input_audio_tokens", "cost_nanousd")
-        )
-        if what == "a recording":  # what was not sent whole can't have been served
-            async with between.client() as client:
-                await client.send(head + body[: len(body) // 2])
-                await upstream.arrival(2)
-                client.hang_up()
-            *_, half = await proxy.records(2)
-            assert (half["outcome"], half["usage_source"], half["cost_nanousd"]) == ("client_gone", "none", 0)
+        *_, half = await proxy.records(2, user_id=ana.user_id)
+        assert (half["outcome"], half["usage_source"], half["cost_nanousd"]) == ("client_gone", "none", 0)
     assert (record["outcome"], found) == ("client_gone", expected)

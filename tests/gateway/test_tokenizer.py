@@ -83,7 +83,7 @@ def test_a_download_that_hangs_holds_nothing_up() -> None:
 
     made = Tokenizer(hanging)
     made.start()
-    assert began.wait(10)
+    assert began.wait(30)
     assert not made.ready
     never.set()
 

@@ -21,13 +21,14 @@ import pytest
 
 from proxy.store import embedded
 from proxy.store.embedded import EmbeddedError, EmbeddedPostgres
+from tests.scratch import scratch_directory
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="proxy-pg-"))
+    directory = scratch_directory("proxy-pg-")
     yield directory
     EmbeddedPostgres(directory).stop()
     shutil.rmtree(directory, ignore_errors=True)
@@ -36,7 +37,7 @@ def data_dir() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Path]:
     """A stopped cluster to copy: making one takes seconds on a busy disk."""
-    directory = Path(tempfile.mkdtemp(prefix="proxy-pg-"))
+    directory = scratch_directory("proxy-pg-")
     postgres = EmbeddedPostgres(directory)
     postgres.start()
     postgres.stop()

@@ -120,7 +120,7 @@ async def test_every_worker_hears_of_a_changed_price(pool, database_url):
     await prices.put_price(pool, local())
     await prices.put_data(pool, "v", b"[]")
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await heard.get() == "prices"
         assert await heard.get() == "prices"
     await listener.close()

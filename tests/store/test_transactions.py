@@ -32,7 +32,7 @@ async def test_a_failure_rolls_back_and_leaves_the_connection_usable(pool: async
 
 async def test_what_takes_too_long_is_abandoned(pool: asyncpg.Pool) -> None:
     with pytest.raises(UNAVAILABLE):
-        async with bounded(pool, 0.05) as connection:
+        async with bounded(pool, 1) as connection:  # in which the first two statements must be done
             await connection.execute("insert into users (id) values ('u')")
             server = await connection.fetchval("select pg_backend_pid()")
             await connection.execute("select pg_sleep(60)")
