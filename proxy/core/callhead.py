@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from proxy.core import endpoints, labels
 from proxy.core.endpoints import Endpoint
 
 WORD_CHARS_MAX = 256
+_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -58,15 +60,18 @@ def read_call_head(method: str, target: bytes, header: Callable[[bytes], bytes |
     )
 
 
+def origin_form(target: bytes) -> bytes:
+    """A request target without scheme and authority, where it came in absolute form (RFC 9112, 3.2.2)."""
+    found = None if target.startswith(b"/") else _AUTHORITY.match(target)
+    if found is None:
+        return target
+    rest = target[found.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
 def _split_target(target: bytes) -> tuple[str, str]:
-    """Path and query of a request target; an absolute-form target (RFC 9112, 3.2.2) loses its scheme and authority."""
-    text = target.decode("latin-1")
-    if not text.startswith("/"):
-        _, found, rest = text.partition("://")
-        if found:
-            slash = rest.find("/")
-            text = rest[slash:] if slash >= 0 else "/"
-    path, _, query = text.partition("?")
+    """Path and query of a request target in either form."""
+    path, _, query = origin_form(target).decode("latin-1").partition("?")
     return path, query
 
 

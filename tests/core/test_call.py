@@ -72,6 +72,7 @@ def test_a_path_keeps_its_query_and_an_absolute_target_loses_its_authority() -> 
     assert (found.path, found.query, found.object_id) == ("/v1/responses/resp_1", "stream=true&x=?", "resp_1")
     assert call("http://api.example/v1/models?x", method="GET").path == "/v1/models"
     assert call("http://api.example", method="GET").path == "/"
+    assert call("HTTP://api.example?x=/v1/models", method="GET").path == "/"
 
 
 def test_a_websocket_names_its_model_in_the_query() -> None:
