@@ -237,6 +237,28 @@ def test_parts_of_an_answer_are_not_in_its_total() -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "echoed", "unit"),
+    [
+        (None, None, "web_searches"),
+        ("web_search", [{"type": "web_search"}], "web_searches"),
+        ("web_search_preview", None, "web_search_previews"),
+        ("web_search_preview_2025_03_11", [], "web_search_previews"),
+        (None, [{"type": "function"}, 7, {"type": "web_search_preview"}], "web_search_previews"),
+        ("web_search_preview", [{"type": "web_search_2025_08_26"}], "web_searches"),
+    ],
+)
+def test_a_search_by_the_preview_of_the_tool_has_a_unit_of_its_own(
+    asked: str | None, echoed: Any, unit: str
+) -> None:
+    body = orjson.dumps({"model": "m", "tools": [{"type": asked}] if asked else []})
+    response = completed(output=[{"type": "web_search_call", "action": {"type": "search"}}] * 2, tools=echoed)
+    made = meter("/v1/responses", body=body)
+    usage = fed(made, typed("response.completed", response=response)).usage
+    assert usage is not None
+    assert usage.units == ((unit, 2),)
+
+
+@pytest.mark.parametrize(
     ("details", "images"),
     [
         (None, 22),
