@@ -88,12 +88,17 @@ _MODELS: Mapping[tuple[str, str], _Written] = {
     ("ft:gpt-4.1-nano", "batch"): _text("0.1", "0.025", "0.4"),
     ("ft:o4-mini", "default"): _text("4", "1", "16"),
     ("ft:o4-mini", "batch"): _text("2", "0.5", "8"),
+    ("ft:gpt-4o-2024-08-06", "batch"): _text("2.225", "0.9", "12.5"),
     ("ft:gpt-4o", "default"): {"cached_input_tokens": "1.875"},
     ("ft:gpt-4o-mini", "default"): {"cached_input_tokens": "0.15"},
     ("ft:gpt-4o-mini", "batch"): {"cached_input_tokens": "0.075"},
     ("ft:davinci-002", "default"): {"input_tokens": "12", "output_tokens": "12"},
     ("ft:davinci-002", "batch"): {"input_tokens": "6", "output_tokens": "6"},
     ("ft:babbage-002", "default"): {"input_tokens": "1.6", "output_tokens": "1.6"},
+    # Embeddings in a batch cost half (L); the catalogue has no batch rates for them.
+    ("text-embedding-3-small", "batch"): {"input_tokens": "0.01"},
+    ("text-embedding-3-large", "batch"): {"input_tokens": "0.065"},
+    ("text-embedding-ada-002", "batch"): {"input_tokens": "0.05"},
     # Video by the second (L): 720p, and the larger size of the pro model.
     ("sora-2", "default"): {"video_seconds": "0.10"},
     ("sora-2-pro", "default"): {

@@ -228,6 +228,13 @@ def test_no_json_makes_a_reader_fail(path: str, tree: Any, status: int) -> None:
             assert all(getattr(reading.usage, name) >= 0 for name in Usage.__slots__ if name != "units")
 
 
+@pytest.mark.parametrize("name", ["", "message", "response.completed"])
+def test_an_event_is_known_by_the_type_in_its_data_where_its_name_says_nothing(name: str) -> None:
+    data = {"sequence_number": 9, "type": "response.completed", "response": completed()}
+    reading = fed(meter("/v1/responses"), event(data, name))
+    assert (reading.usage, reading.complete) == (READ, True)
+
+
 def test_parts_of_an_answer_are_not_in_its_total() -> None:
     image = {"input_tokens": 100, "output_tokens": 200, "total_tokens": 300}
     response = completed(tool_usage={"image_gen": image, "web_search": {"num_requests": 0}})

@@ -182,6 +182,19 @@ def test_names_that_move_from_model_to_model_have_a_price(tier):
     assert cost(usage, "daybreak-red-latest", tier) == (300_000 - 4096) * 25_000 + 4096 * 2500 + 500 * 112_500
 
 
+@pytest.mark.parametrize(
+    ("model", "nanousd"),
+    [
+        ("text-embedding-3-small", 10_000),
+        ("text-embedding-3-large", 65_000),
+        ("text-embedding-ada-002", 50_000),
+        ("ft:gpt-4o-2024-08-06:org::id", 2_225_000),
+    ],
+)
+def test_what_the_catalogue_has_no_batch_rates_for_is_not_sold_at_the_standard_ones(model, nanousd):
+    assert cost(Usage(input_tokens=1000), model, "batch") == nanousd
+
+
 def test_decisions_have_free_output_and_their_own_list():
     usage = Usage(input_tokens=1000, cached_input_tokens=500, output_tokens=99)
 
