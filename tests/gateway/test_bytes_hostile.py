@@ -214,3 +214,16 @@ async def test_a_request_with_any_byte_changed_is_answered_or_closed(between: Be
                 pass
     async with between.client() as client:
         assert (await client.ask(good)).status == 200
+
+
+async def test_a_body_that_would_take_long_to_read_is_refused(between: Between) -> None:
+    body = b'{"model":"gpt-4o-mini","messages":[' + b"[]," * 2**18 + b"1]}"
+    head = between.head(
+        b"POST /v1/chat/completions HTTP/1.1",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(body),
+    )
+    async with between.client() as client:
+        reply = await client.ask(head + body)
+    assert (reply.status, reply.json()["error"]["code"]) == (413, "request_too_large")
+    assert between.upstream.requests == []
