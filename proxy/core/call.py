@@ -15,7 +15,7 @@ import orjson
 
 from proxy.core import estimate, sieve
 from proxy.core.callhead import WORD_CHARS_MAX, CallHead, read_call_head
-from proxy.core.decode import as_utf8, decode_whole
+from proxy.core.decode import as_utf8, decode_labelled
 from proxy.core.density import refuse_dense, refuse_dense_text
 from proxy.core.endpoints import Endpoint
 from proxy.core.forms import read_form
@@ -116,7 +116,7 @@ def read_call_behind(
     if body:
         encoding = header(b"content-encoding")
         if encoding is not None:
-            body = decode_whole(body, encoding, DECODED_MAX_BYTES)
+            body = decode_labelled(body, encoding, DECODED_MAX_BYTES)
         if body:
             fields, is_form = _fields(body, header)
             if type(fields) is dict and not is_form and endpoint.meter != "none":

@@ -26,5 +26,10 @@ def refuse_dense_text(body: bytes) -> None:
         raise _refused("no valid JSON, and too much to be read all the same")
 
 
+def too_many_parts() -> Refusal:
+    """The refusal (413) of a form with more parts than are read, where all of them must be."""
+    return _refused("a form of more parts than are read")
+
+
 def _refused(why: str) -> Refusal:
     return Refusal(413, "request_too_large", f"The request's body is {why}.", reason="request_too_large")

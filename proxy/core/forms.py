@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 
 FIELDS_MAX = 64
+PARTS_MAX = 10_000
+"""More than any server takes (ten times what Python's usual ones do); what is behind them is not read."""
 VALUE_BYTES_MAX = 1_024
 HEAD_BYTES_MAX = 8_192
 BOUNDARY_BYTES_MAX = 200
@@ -29,7 +31,7 @@ def read_form(body: bytes, content_type: bytes) -> dict[str, str] | None:
 class FormReader:
     """Watches a form as it is uploaded. Memory is bounded by the fields it keeps; never raises."""
 
-    __slots__ = ("_delimiter", "_held", "_name", "_state", "fields", "usable")
+    __slots__ = ("_delimiter", "_held", "_name", "_parts", "_state", "fields", "usable")
 
     def __init__(self, content_type: bytes) -> None:
         found = _BOUNDARY.search(content_type) if b"multipart/" in content_type.lower() else None
@@ -38,8 +40,14 @@ class FormReader:
         self._held = b"\r\n"
         self._state = "preamble"
         self._name: str | None = None
+        self._parts = 0
         self.fields: dict[str, str] = {}
         """Text fields seen whole so far, at most FIELDS_MAX of at most VALUE_BYTES_MAX bytes; the first of a name stays."""
+
+    @property
+    def overfull(self) -> bool:
+        """There are as many parts as are read; nobody knows of more."""
+        return self._parts >= PARTS_MAX
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the body."""
@@ -74,9 +82,10 @@ class FormReader:
             self._state = "preamble" if self._state == "preamble" else "file"
             self._held = data[at:]
             return None
-        if data.startswith(b"--", after):
+        if data.startswith(b"--", after) or self.overfull:
             self._state, self._held = "end", b""
             return None
+        self._parts += 1
         self._state = "head"
         return after
 

@@ -13,7 +13,7 @@ import orjson
 
 from proxy.core import sieve
 from proxy.core.decode import as_utf8
-from proxy.core.density import refuse_dense, refuse_dense_text
+from proxy.core.density import refuse_dense, refuse_dense_text, too_many_parts
 from proxy.core.forms import FormReader
 from proxy.core.objects import ID_CHARS_MAX
 
@@ -107,6 +107,8 @@ def form_references(body: bytes, content_type: bytes) -> tuple[tuple[str, str], 
     """The same of a form: `file_id`, `video[id]`, `input_reference[file_id]`, as the official SDKs write them."""
     reader = _FormIds(content_type)
     reader.feed(body)
+    if reader.overfull:
+        raise too_many_parts()
     return tuple(reader.found.items())
 
 

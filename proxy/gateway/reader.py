@@ -224,12 +224,21 @@ def _check_framing(request: Request, version: str) -> None:
     """Refuse what llhttp accepts and we could not pass on as it was meant."""
     if version not in {"1.0", "1.1"}:
         raise _malformed(505, "invalid_http", "The request is not HTTP/1.1 or HTTP/1.0.")
+    if len(request.fields) != len(request.headers):
+        _check_twice(request)
     if request.websocket and request.has_body:
         raise _malformed(400, "invalid_http", "A WebSocket's handshake has no body.")
     if request.chunked:
         codings = [value.lower() for name, value in request.headers if name.lower() == b"transfer-encoding"]
         if codings != [b"chunked"] or version == "1.0":  # RFC 9112, 6.1
             raise _malformed(501, "invalid_http", "The only transfer coding understood is chunked.")
+
+
+def _check_twice(request: Request) -> None:
+    """What the body is must not be said in two ways, one for us and one for the upstream."""
+    for name in (b"content-type", b"content-encoding"):
+        if len({value for each, value in request.headers if each.lower() == name}) > 1:
+            raise _malformed(400, "invalid_http", f"The request has two different {name.decode()} headers.")
 
 
 def _malformed(status: int, code: str, message: str) -> Refusal:

@@ -75,6 +75,10 @@ def test_a_path_keeps_its_query_and_an_absolute_target_loses_its_authority() -> 
     assert call("HTTP://api.example?x=/v1/models", method="GET").path == "/"
 
 
+def test_a_coding_that_nobody_knows_hides_no_model() -> None:
+    assert call(body=b'{"model":"gpt-4o"}', content_encoding="x-own").model == "gpt-4o"
+
+
 def test_a_websocket_names_its_model_in_the_query() -> None:
     found = call("/v1/realtime?call_id=1&model=gpt%2Drealtime", method="GET")
     assert found.model == "gpt-realtime"

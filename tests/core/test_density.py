@@ -8,7 +8,8 @@ import pytest
 
 from proxy.core.call import read_call
 from proxy.core.density import CONTAINERS_MAX, MARKS_MAX
-from proxy.core.references import references
+from proxy.core.forms import PARTS_MAX
+from proxy.core.references import form_references, references
 from proxy.core.refusal import Refusal
 
 HEAD = b'{"model":"gpt-4o","max_tokens":7,"messages":['
@@ -42,6 +43,17 @@ def test_more_structure_than_can_be_read_is_refused(body: bytes) -> None:
         with pytest.raises(Refusal) as refused:
             read(body)
         assert (refused.value.status, refused.value.code) == (413, "request_too_large")
+
+
+def test_a_form_of_more_parts_than_are_read_names_no_objects_unseen() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n'
+    last = b'--b\r\nContent-Disposition: form-data; name="video[id]"\r\n\r\nvideo_1\r\n--b--\r\n'
+    kind = b"multipart/form-data; boundary=b"
+
+    assert form_references(part * (PARTS_MAX - 2) + last, kind) == (("video_1", "video"),)
+    with pytest.raises(Refusal) as refused:
+        form_references(part * PARTS_MAX + last, kind)
+    assert refused.value.status == 413
 
 
 def test_a_compressed_body_hides_nothing_of_it() -> None:

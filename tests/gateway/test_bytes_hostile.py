@@ -49,6 +49,16 @@ LINES = {
     "a length behind a space": (b"Content-Length : 3",),
     "a folded line": (b"X: a\r\n Content-Length: 3",),
     "a folded framing line": (b"Transfer-Encoding:\r\n chunked",),
+    "two kinds of body": (
+        b"Content-Type: application/json",
+        b"Content-Length: 0",
+        b"content-type: text/plain",
+    ),
+    "two codings of the body": (
+        b"Content-Encoding: identity",
+        b"Content-Length: 0",
+        b"Content-Encoding: gzip",
+    ),
     "a line without a colon": (b"Content-Length",),
     "a line without a name": (b": 3",),
     "a NUL in a value": (b"X: a\0b",),
