@@ -25,7 +25,7 @@ class CallHead(NamedTuple):
     object_id: str | None
     """The first id in the path."""
     model: str | None
-    """Of the query."""
+    """Of a WebSocket's query: nobody else reads it there, so that it must not stand for a body's."""
     operation: str | None
     tags: Mapping[str, str]
     end_user: str | None
@@ -51,7 +51,7 @@ def read_call_head(method: str, target: bytes, header: Callable[[bytes], bytes |
         query,
         endpoint,
         object_id,
-        _model_of_query(query) if query else None,
+        _model_of_query(query) if query and endpoint.websocket else None,
         None if operation is None else labels.operation_of(operation),
         _NOTHING if tags is None else labels.tags_of(tags),
         None if end_user is None else labels.end_user_of(end_user),
@@ -76,7 +76,7 @@ def _split_target(target: bytes) -> tuple[str, str]:
 
 
 def _model_of_query(query: str) -> str | None:
-    """`model` of a WebSocket's query (`/v1/realtime?model=…`)."""
+    """`model` of a WebSocket's query (`/v1/realtime?model=…`); of two different ones nobody knows which one counts."""
     from urllib.parse import parse_qs
 
     if "model" not in query:
@@ -85,4 +85,4 @@ def _model_of_query(query: str) -> str | None:
         found = parse_qs(query, max_num_fields=64).get("model")
     except ValueError:
         return None
-    return found[0][:WORD_CHARS_MAX] if found else None
+    return found[0][:WORD_CHARS_MAX] if found and len(set(found)) == 1 else None
