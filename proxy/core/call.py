@@ -16,7 +16,7 @@ import orjson
 from proxy.core import estimate, sieve
 from proxy.core.callhead import WORD_CHARS_MAX, CallHead, read_call_head
 from proxy.core.decode import as_utf8, decode_labelled
-from proxy.core.density import refuse_dense, refuse_dense_text
+from proxy.core.density import CONTAINERS_MAX, refuse_dense, refuse_dense_text
 from proxy.core.endpoints import Endpoint
 from proxy.core.forms import read_form
 
@@ -172,7 +172,8 @@ def _fields(body: bytes, header: Callable[[bytes], bytes | None]) -> tuple[Any, 
 
     What a body is decides, not what its content type says: a wrong label is no way around metering.
     """
-    refuse_dense(body)
+    if len(body) > CONTAINERS_MAX:
+        refuse_dense(body)
     try:
         return orjson.loads(body), False
     except ValueError:
