@@ -97,10 +97,10 @@ class Authenticator:
 
 
 def _credential(request: web.Request) -> str | None:
-    """The bearer token, or the `api-key` header that Azure's SDKs send."""
+    """The bearer token, or the `api-key` header that Azure's SDKs send. No key holds bytes that are no UTF-8, which come as surrogates."""
     scheme, _, text = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     text = text.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "").strip()
-    return text if 0 < len(text) <= CREDENTIAL_CHARS_MAX else None
+    return text if 0 < len(text) <= CREDENTIAL_CHARS_MAX and text.isprintable() else None
 
 
 def _authorize(actor: Actor, route: Route) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import jwt
 
@@ -24,6 +24,7 @@ JWKS_AGAIN_S = 10.0
 """An unknown key id asks the issuer again, at most this often: a rotation is seen soon, a flood of tokens costs nothing."""
 JWKS_BYTES_MAX = 2**20
 LEEWAY_S = 30
+NAME_CHARS_MAX = 200
 _ROLES: dict[str, Literal["read", "write"]] = {
     "admin": "write",
     "write": "write",
@@ -71,20 +72,23 @@ class JwtVerifier:
         )
         subject = claims.get("sub")
         group = claims.get(self._settings.admin_jwt_group_claim)
-        if scope is None or not isinstance(subject, str) or not (group is None or isinstance(group, str)):
+        if scope is None or not _is_text(subject) or not (group is None or _is_text(group)):
             return None
-        return Actor(kind="jwt", id=subject[:200], name=claims.get("name"), scope=scope, group_id=group)
+        name = claims.get("name")
+        name = name[:NAME_CHARS_MAX] if _is_text(name) else None
+        return Actor(kind="jwt", id=subject[:NAME_CHARS_MAX], name=name, scope=scope, group_id=group)
 
     async def _key_for(self, token: str) -> tuple[Any, list[str]]:
         header = jwt.get_unverified_header(token)
         secret = self._settings.admin_jwt_secret.get_secret_value()
-        if header.get("alg") == "HS256" and secret:
+        algorithm = header.get("alg")  # whatever JSON can say, which no set can look up
+        if algorithm == "HS256" and secret:
             return secret, ["HS256"]
-        if header.get("alg") in {"RS256", "ES256"} and self._settings.admin_jwks_url:
+        if algorithm in ("RS256", "ES256") and self._settings.admin_jwks_url:
             key = await self._public_key(header.get("kid"))
-            if key.algorithm_name != header["alg"]:
+            if key.algorithm_name != algorithm:
                 raise LookupError("the key is for another algorithm")
-            return key, [header["alg"]]
+            return key, [algorithm]
         raise LookupError("this algorithm is not configured")
 
     async def _public_key(self, kid: str | None) -> jwt.PyJWK:
@@ -98,9 +102,15 @@ class JwtVerifier:
         self._read_at = self._clock()
         try:
             found = jwt.PyJWKSet.from_dict(await self._fetch(self._settings.admin_jwks_url))
+            keys = {each.key_id: each for each in found.keys if each.public_key_use in (None, "sig")}
         except Exception:
             log.exception("can't read the JWKS; the keys known so far stay")
             return
-        self._keys = {each.key_id: each for each in found.keys if each.public_key_use in {None, "sig"}}
+        self._keys = keys
         if len(found.keys) == 1:
             self._keys[None] = found.keys[0]
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Text that Postgres can hold, and that looks like what it is."""
+    return isinstance(value, str) and value.isprintable()

@@ -28,6 +28,8 @@ COOKIE = "openai_proxy_session"
 HEADER = "x-dashboard"
 PATHS = ("/admin", "/me", "/dashboard")
 COOKIE_CHARS_MAX = 100
+LATEST_S = 2**33
+"""Unix seconds in the year 2242: what a token says of its end beyond that is no date."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -60,7 +62,7 @@ class SessionView(View):
 def cookie_of(request: web.Request) -> str | None:
     """The session cookie, if the browser sent one."""
     text = request.cookies.get(COOKIE, "")
-    return text if 0 < len(text) <= COOKIE_CHARS_MAX else None
+    return text if 0 < len(text) <= COOKIE_CHARS_MAX and text.isascii() else None
 
 
 async def signed_in(request: web.Request, cookie: str, pool: Pool | Connection) -> Actor:
@@ -193,4 +195,4 @@ def _cookies(request: web.Request, cookie: str | None) -> CIMultiDict[str]:
 def _expiry(token: str) -> datetime:
     """When a token that was verified a moment ago ends; it carries `exp`, or it would have been refused."""
     claims = jwt.decode(token, options={"verify_signature": False})
-    return datetime.fromtimestamp(claims["exp"], UTC)
+    return datetime.fromtimestamp(min(int(claims["exp"]), LATEST_S), UTC)

@@ -106,6 +106,7 @@ def add_routes(app: web.Application, context: AdminContext) -> None:
             slots.closing.set()
 
     app.on_shutdown.append(close_streams)
+    app.router.add_route("*", "/v1/{rest:.*}", _misdirected)
     unmatched = _unmatched(routes, server)
     for root in ROOTS:
         app.router.add_route("*", root, unmatched)
@@ -164,6 +165,14 @@ def _unmatched(routes: tuple[Route, ...], server: Server) -> Answering:
         return server.finish(request, wire.error_answer(refusal))
 
     return unmatched
+
+
+async def _misdirected(request: web.Request) -> web.StreamResponse:
+    """A request for the data plane that the front did not know for one: pipelined behind another one, or `/%761/`."""
+    message = f"{request.raw_path} must begin with /v1/, and not be sent before the request ahead of it was answered."
+    response = wire.error_answer(Refusal(421, "misdirected", message))
+    response.force_close()
+    return response
 
 
 def _preflight(server: Server, request: web.Request, allowed: list[str]) -> web.Response:

@@ -1,7 +1,7 @@
 """Call: what a request asks for, read from its head and, where it is JSON or a form, its body.
 
-Reading never refuses a body: garbage leaves the fields at None and goes upstream as it came, since the answer to it is
-OpenAI's to give. A body that a strict parser rejects but a lenient server may accept (lone surrogates, bytes that are not
+Reading refuses no body but one that it would take seconds to read (density.py): garbage leaves the fields at None and goes
+upstream as it came, since the answer to it is OpenAI's to give. A body that a strict parser rejects but a lenient server may accept (lone surrogates, bytes that are not
 UTF-8) is read leniently, so that it can't slip past metering.
 """
 
@@ -15,7 +15,8 @@ import orjson
 
 from proxy.core import estimate, sieve
 from proxy.core.callhead import WORD_CHARS_MAX, CallHead, read_call_head
-from proxy.core.decode import as_utf8, decode_whole
+from proxy.core.decode import as_utf8, decode_labelled
+from proxy.core.density import CONTAINERS_MAX, refuse_dense, refuse_dense_text
 from proxy.core.endpoints import Endpoint
 from proxy.core.forms import read_form
 
@@ -100,7 +101,7 @@ def read_call(
 ) -> Call:
     """Read one request. `header` gives the first value of a lower-case name; `body` is None when it is streamed.
 
-    Raises Refusal (400) for one of our own headers that can't be understood, and nothing else.
+    Raises Refusal: 400 for one of our own headers that can't be understood, 413 for a body as density.py has it.
     """
     return read_call_behind(read_call_head(method, target, header), header, body, body_bytes)
 
@@ -108,14 +109,14 @@ def read_call(
 def read_call_behind(
     head: CallHead, header: Callable[[bytes], bytes | None], body: bytes | None, body_bytes: int
 ) -> Call:
-    """The same where the head has been read. Never raises. Hot path."""
+    """The same where the head has been read. Raises Refusal 413. Hot path."""
     endpoint = head.endpoint
     fields: Any = None
     text_bytes = media_tokens = 0
     if body:
         encoding = header(b"content-encoding")
         if encoding is not None:
-            body = decode_whole(body, encoding, DECODED_MAX_BYTES)
+            body = decode_labelled(body, encoding, DECODED_MAX_BYTES)
         if body:
             fields, is_form = _fields(body, header)
             if type(fields) is dict and not is_form and endpoint.meter != "none":
@@ -171,6 +172,8 @@ def _fields(body: bytes, header: Callable[[bytes], bytes | None]) -> tuple[Any, 
 
     What a body is decides, not what its content type says: a wrong label is no way around metering.
     """
+    if len(body) > CONTAINERS_MAX:
+        refuse_dense(body)
     try:
         return orjson.loads(body), False
     except ValueError:
@@ -178,7 +181,9 @@ def _fields(body: bytes, header: Callable[[bytes], bytes | None]) -> tuple[Any, 
     content_type = header(b"content-type") or b""
     if b"multipart/" in content_type.lower():
         return read_form(body, content_type), True
-    return sieve.reduce(as_utf8(body), _BODY_KEYS), False
+    text = as_utf8(body)
+    refuse_dense_text(text)
+    return sieve.reduce(text, _BODY_KEYS), False
 
 
 def _word(value: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from proxy.core import endpoints, labels
 from proxy.core.endpoints import Endpoint
 
 WORD_CHARS_MAX = 256
+_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -23,7 +25,7 @@ class CallHead(NamedTuple):
     object_id: str | None
     """The first id in the path."""
     model: str | None
-    """Of the query."""
+    """Of a WebSocket's query: nobody else reads it there, so that it must not stand for a body's."""
     operation: str | None
     tags: Mapping[str, str]
     end_user: str | None
@@ -49,7 +51,7 @@ def read_call_head(method: str, target: bytes, header: Callable[[bytes], bytes |
         query,
         endpoint,
         object_id,
-        _model_of_query(query) if query else None,
+        _model_of_query(query) if query and endpoint.websocket else None,
         None if operation is None else labels.operation_of(operation),
         _NOTHING if tags is None else labels.tags_of(tags),
         None if end_user is None else labels.end_user_of(end_user),
@@ -58,20 +60,23 @@ def read_call_head(method: str, target: bytes, header: Callable[[bytes], bytes |
     )
 
 
+def origin_form(target: bytes) -> bytes:
+    """A request target without scheme and authority, where it came in absolute form (RFC 9112, 3.2.2)."""
+    found = None if target.startswith(b"/") else _AUTHORITY.match(target)
+    if found is None:
+        return target
+    rest = target[found.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
 def _split_target(target: bytes) -> tuple[str, str]:
-    """Path and query of a request target; an absolute-form target (RFC 9112, 3.2.2) loses its scheme and authority."""
-    text = target.decode("latin-1")
-    if not text.startswith("/"):
-        _, found, rest = text.partition("://")
-        if found:
-            slash = rest.find("/")
-            text = rest[slash:] if slash >= 0 else "/"
-    path, _, query = text.partition("?")
+    """Path and query of a request target in either form."""
+    path, _, query = origin_form(target).decode("latin-1").partition("?")
     return path, query
 
 
 def _model_of_query(query: str) -> str | None:
-    """`model` of a WebSocket's query (`/v1/realtime?model=…`)."""
+    """`model` of a WebSocket's query (`/v1/realtime?model=…`); of two different ones nobody knows which one counts."""
     from urllib.parse import parse_qs
 
     if "model" not in query:
@@ -80,4 +85,4 @@ def _model_of_query(query: str) -> str | None:
         found = parse_qs(query, max_num_fields=64).get("model")
     except ValueError:
         return None
-    return found[0][:WORD_CHARS_MAX] if found else None
+    return found[0][:WORD_CHARS_MAX] if found and len(set(found)) == 1 else None

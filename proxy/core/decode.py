@@ -164,6 +164,13 @@ def decode_whole(body: bytes, content_encoding: bytes, bytes_max: int) -> bytes 
     return None if decoder.failed else decoded
 
 
+def decode_labelled(body: bytes, content_encoding: bytes, bytes_max: int) -> bytes | None:
+    """As decode_whole, but with a coding that is not known the body as it is: who ignores such a label reads it so."""
+    if codings_of(content_encoding.decode("latin-1")) is None:
+        return body
+    return decode_whole(body, content_encoding, bytes_max)
+
+
 def as_utf8(body: bytes) -> bytes:
     """A JSON body in UTF-8 without a byte order mark, whatever Unicode encoding it came in (RFC 4627, 3)."""
     encoding = json.detect_encoding(body)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 
 FIELDS_MAX = 64
+PARTS_MAX = 10_000
+"""More than any server takes (ten times what Python's usual ones do); what is behind them is not read."""
 VALUE_BYTES_MAX = 1_024
 HEAD_BYTES_MAX = 8_192
 BOUNDARY_BYTES_MAX = 200
 
-_BOUNDARY = re.compile(rb'boundary=(?:"([^"]{1,200})"|([^\s;,"]{1,200}))', re.IGNORECASE)
-_NAME = re.compile(rb'[;\s]name=(?:"((?:[^"\\]|\\.)*)"|([^\s;]+))', re.IGNORECASE)
-_FILENAME = re.compile(rb"[;\s]filename\*?=", re.IGNORECASE)
+_DISPOSITION = re.compile(rb"\ncontent-disposition[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_PARAMETER = re.compile(rb';[ \t]*([^=;"\s]{1,64})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
+_FILENAME = frozenset({b"filename", b"filename*"})
 
 
 def read_form(body: bytes, content_type: bytes) -> dict[str, str] | None:
@@ -29,17 +31,27 @@ def read_form(body: bytes, content_type: bytes) -> dict[str, str] | None:
 class FormReader:
     """Watches a form as it is uploaded. Memory is bounded by the fields it keeps; never raises."""
 
-    __slots__ = ("_delimiter", "_held", "_name", "_state", "fields", "usable")
+    __slots__ = ("_delimiter", "_held", "_name", "_parts", "_state", "fields", "usable")
 
     def __init__(self, content_type: bytes) -> None:
-        found = _BOUNDARY.search(content_type) if b"multipart/" in content_type.lower() else None
-        self.usable = found is not None
-        self._delimiter = b"\r\n--" + (found[1] or found[2]) if found else b""
+        is_form = b"multipart/" in content_type.lower()
+        said = _PARAMETER.findall(content_type) if is_form else ()
+        named = [quoted or plain for name, quoted, plain in said if name.lower() == b"boundary"]
+        boundary = named[0] if len(named) == 1 and len(named[0]) <= BOUNDARY_BYTES_MAX else b""
+        self.usable = bool(boundary)
+        self._delimiter = b"\r\n--" + boundary
         self._held = b"\r\n"
         self._state = "preamble"
         self._name: str | None = None
+        self._parts = PARTS_MAX if is_form and not boundary else 0
         self.fields: dict[str, str] = {}
-        """Text fields seen whole so far, at most FIELDS_MAX of at most VALUE_BYTES_MAX bytes; the first of a name stays."""
+        """Text fields seen whole so far, at most FIELDS_MAX of at most VALUE_BYTES_MAX bytes. A name that came with two different values has
+        the value "", since readers differ on which of them counts."""
+
+    @property
+    def overfull(self) -> bool:
+        """There may be parts that were not read: too many, or written so that it is not known what they are."""
+        return self._parts >= PARTS_MAX
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the body."""
@@ -74,9 +86,10 @@ class FormReader:
             self._state = "preamble" if self._state == "preamble" else "file"
             self._held = data[at:]
             return None
-        if data.startswith(b"--", after):
+        if data.startswith(b"--", after) or self.overfull:
             self._state, self._held = "end", b""
             return None
+        self._parts += 1
         self._state = "head"
         return after
 
@@ -88,15 +101,25 @@ class FormReader:
                 return position
             self._held = data[position:]
             return None
-        head = data[position:end]
-        name = _NAME.search(head)
+        found = _DISPOSITION.findall(b"\n" + data[position:end])
+        parameters = _PARAMETER.findall(found[0]) if found else []
+        said = [(name.lower(), quoted or plain) for name, quoted, plain in parameters]
+        names = [value for name, value in said if name == b"name"]
+        if len(found) > 1 or len(names) > 1:
+            # Readers differ on which of them counts: from here on nothing is known of this form.
+            self.fields.clear()
+            self._parts, self._state, self._held = PARTS_MAX, "end", b""
+            return None
         self._name = None
         self._state = "file"
-        if name is not None and not _FILENAME.search(head):
-            self._name = (name[1] if name[1] is not None else name[2]).decode("utf-8", "replace")
+        if names and not any(name in _FILENAME for name, _ in said):
+            self._name = names[0].decode("utf-8", "replace")
             self._state = "field"
         return end + 4
 
     def _keep(self, name: str, value: bytes) -> None:
-        if len(self.fields) < FIELDS_MAX and name not in self.fields:
-            self.fields[name] = value.decode("utf-8", "replace")
+        text = value.decode("utf-8", "replace")
+        if self.fields.get(name, text) != text:
+            self.fields[name] = ""
+        elif len(self.fields) < FIELDS_MAX:
+            self.fields[name] = text

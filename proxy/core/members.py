@@ -18,6 +18,7 @@ _COLON = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
 _NEXT = re.compile(rb"[ \t\r\n]*+([,}])[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
 # The group is bounded because the engine remembers each turn of it.
+_ESCAPES = re.compile(rb'(?:[^"\\]*+\\.){0,256}', re.DOTALL)
 _PLAIN = re.compile(rb"[^\"{}\[\]]*+(?:\"[^\"\\]*+\"[^\"{}\[\]]*+){0,256}")
 
 
@@ -90,14 +91,14 @@ def members(text: bytes, position: int) -> tuple[list[Member], int] | None:
 
 def _string_end(text: bytes, position: int) -> int | None:
     """Where the string that begins here ends. A search from quote to quote: no limit on its length or escapes."""
-    quote = text.find(b'"', position + 1)
-    while quote >= 0:
+    start = position + 1
+    while (quote := text.find(b'"', start)) >= 0:
         if text[quote - 1] != 0x5C:
             return quote + 1
-        before = quote - 1
-        while text[before] == 0x5C:
-            before -= 1
-        if (quote - before) % 2:
+        before = text[start:quote]
+        if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
             return quote + 1
-        quote = text.find(b'"', quote + 1)
+        start = quote + 1
+        escapes = _ESCAPES.match(text, start)  # where one quote is escaped, so are others
+        start = escapes.end() if escapes else start
     return None

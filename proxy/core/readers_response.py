@@ -10,6 +10,7 @@ from proxy.core.tally import Tally, word
 from proxy.core.usage import Part, Usage
 
 CONTAINER_SIZES = frozenset({"1g", "4g", "16g", "64g"})
+_PREVIEW = "web_search_preview"
 TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
 
 
@@ -45,7 +46,7 @@ def _read_usage(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str | in
     items = [item for item in output if type(item) is dict] if type(output) is list else []
     tool_usage = tree.get("tool_usage")
     tool_usage = tool_usage if type(tool_usage) is dict else {}
-    _web_searches(tool_usage, items, tally)
+    _web_searches(tree, tool_usage, items, tally, hints)
     calls = sum(1 for item in items if item.get("type") == "file_search_call")
     if calls:
         tally.units["file_searches"] = calls
@@ -53,8 +54,17 @@ def _read_usage(tree: dict[str, Any], tally: Tally, hints: Mapping[str, str | in
     _images(tree, tool_usage, items, tally)
 
 
-def _web_searches(tool_usage: dict[str, Any], items: list[dict[str, Any]], tally: Tally) -> None:
-    """`tool_usage.web_search.num_requests` counts the billable ones; without it, calls that searched (not: opened a page)."""
+def _web_searches(
+    tree: dict[str, Any],
+    tool_usage: dict[str, Any],
+    items: list[dict[str, Any]],
+    tally: Tally,
+    hints: Mapping[str, str | int],
+) -> None:
+    """`tool_usage.web_search.num_requests` counts the billable ones; without it, calls that searched (not: opened a page).
+
+    The preview of the tool has a price of its own. Which of the two it was, the answer says in its `tools`, else the request.
+    """
     reported = tool_usage.get("web_search")
     if type(reported) is dict and "num_requests" in reported:
         searches = tokens.count(reported["num_requests"])
@@ -66,7 +76,13 @@ def _web_searches(tool_usage: dict[str, Any], items: list[dict[str, Any]], tally
                 opened = type(action) is dict and action.get("type", "search") != "search"
                 searches += not opened
     if searches:
-        tally.units["web_searches"] = searches
+        kind = word(hints.get("web_search")) or ""
+        tools = tree.get("tools")
+        for tool in tools if type(tools) is list else []:
+            offered = word(tool.get("type")) if type(tool) is dict else None
+            if offered is not None and offered.startswith("web_search"):
+                kind = offered
+        tally.units["web_search_previews" if kind.startswith(_PREVIEW) else "web_searches"] = searches
 
 
 def _containers(

@@ -13,6 +13,7 @@ import orjson
 
 from proxy.core import sieve
 from proxy.core.decode import as_utf8
+from proxy.core.density import refuse_dense, refuse_dense_text, too_many_parts
 from proxy.core.forms import FormReader
 from proxy.core.objects import ID_CHARS_MAX
 
@@ -94,8 +95,9 @@ def hides_names(body: bytes) -> bool:
 def references(body: bytes) -> tuple[tuple[str, str], ...]:
     """(id, the member that names it) of every object that a body names, each once, in order.
 
-    Where there are more than REFERENCES_MAX, one more than that.
+    Where there are more than REFERENCES_MAX, one more than that. Raises Refusal 413 as density.py has it.
     """
+    refuse_dense(body)
     found: dict[str, str] = {}
     _walk(_parse(body), found, DEPTH_MAX)
     return tuple(found.items())
@@ -105,6 +107,8 @@ def form_references(body: bytes, content_type: bytes) -> tuple[tuple[str, str], 
     """The same of a form: `file_id`, `video[id]`, `input_reference[file_id]`, as the official SDKs write them."""
     reader = _FormIds(content_type)
     reader.feed(body)
+    if reader.overfull:
+        raise too_many_parts()
     return tuple(reader.found.items())
 
 
@@ -135,6 +139,7 @@ def _parse(body: bytes) -> Any:
     try:
         return json.loads(text.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
+        refuse_dense_text(text)
         return sieve.reduce(text, _KEEP)
 
 

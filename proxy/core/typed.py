@@ -25,6 +25,8 @@ METERS = frozenset({"responses", "images", "speech", "transcription", "translati
 _AUDIO_DELTA = b"audio.delta"
 _TEXTS = (b'"delta":"', b'"value":"', b'"arguments":"')
 _NEVER = b"\n\n"
+_UNNAMED = b"message"
+"""The name of an event that has none (HTML, 9.2.6), which some servers write; its type is in its data then."""
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _READ = frozenset(
     {
@@ -69,7 +71,7 @@ class TypedMeter(StreamMeter):
         if kind.endswith(b".delta"):
             if not kind.endswith(_AUDIO_DELTA):
                 self._delta(event)
-        elif not kind or kind in _READ:
+        elif not kind or kind in _READ or kind == _UNNAMED:
             self._look(event)
 
     def _delta(self, event: bytes) -> None:

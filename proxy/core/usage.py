@@ -38,7 +38,8 @@ class Usage:
     units: tuple[tuple[str, int], ...] = ()
     """What is not tokens, sorted by name, e.g. ("web_searches", 2). Durations in ms, named `…_ms`. The names with a price:
 
-    fees, each counted    web_searches, file_searches, containers_1g, containers_4g, containers_16g, containers_64g
+    fees, each counted    web_searches, web_search_previews (of the tool's preview), file_searches,
+                          containers_1g, containers_4g, containers_16g, containers_64g
     other measures        input_characters, audio_ms (all of it), input_audio_ms, output_audio_ms (parts of it),
                           video_ms (of the model's default size), video_1024x1792_ms (of that size), trained_tokens
     sums                  requests: how many requests the other numbers are a sum of (a batch); without it one

@@ -85,9 +85,9 @@ class Front(asyncio.Protocol):
             if self._lingered > LINGER_MAX_BYTES:
                 self.transport.abort()
         elif self._inner is not None:
-            if not self._inner.receive(data):
+            if rest := self._inner.receive(data):
                 self._inner = None
-                self._feed(data)
+                self._feed(rest)
         elif self.active is not None or self._queue:
             self._keep_early(data)
         elif self._pass.pressure.refusing and not (self._early or self.closing) and stands_alone(data):

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 from proxy.core.call import DECODED_MAX_BYTES
 from proxy.core.caller import Caller
 from proxy.core.claims import owner_of_row
-from proxy.core.decode import decode_whole
+from proxy.core.decode import decode_labelled
 from proxy.core.objects import NO_OBJECTS, Owner, not_found
 from proxy.core.references import REFERENCES_MAX, form_references, hides_names, references
 from proxy.core.refusal import Refusal, unavailable
@@ -222,17 +222,18 @@ class Owners:
         if self.isolation == "off":
             return tuple(named)
         if endpoint.websocket and "call_id" in call.query:
-            named += [
-                (each, "call_id") for each in parse_qs(call.query, max_num_fields=64).get("call_id", ())
-            ]
+            named += [(each, "call_id") for each in parse_qs(call.query).get("call_id", ())]
         if body and rule.hints:
             encoding = exchange.request.fields.get(b"content-encoding")
-            text = body if encoding is None else decode_whole(body, encoding, DECODED_MAX_BYTES)
+            text = body if encoding is None else decode_labelled(body, encoding, DECODED_MAX_BYTES)
+            if text is None:
+                raise Refusal(415, "unreadable_encoding", _UNREADABLE, reason="unreadable_encoding")
             if text and (hides_names(text) or any(hint in text for hint in rule.hints)):
                 named += named_in(text, exchange.request.fields.get(b"content-type", b""))
         return tuple(named)
 
 
+_UNREADABLE = "The request's Content-Encoding can't be undone, and what it names must be looked at."
 PATH = ""
 INNER = "/"
 

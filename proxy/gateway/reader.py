@@ -11,6 +11,7 @@ from typing import Protocol
 
 import httptools
 
+from proxy.core.callhead import origin_form
 from proxy.core.framing import HEAD_MAX_BYTES
 from proxy.core.refusal import Refusal
 from proxy.gateway.repeated import Repeated
@@ -33,6 +34,22 @@ class Owner(Protocol):
         """The request is complete."""
 
 
+class Nobody:
+    """An owner who wants to know nothing."""
+
+    def request_began(self) -> None:
+        """No matter."""
+
+    def request_head(self, request: Request) -> None:
+        """No matter."""
+
+    def request_body(self, request: Request, data: bytes) -> None:
+        """No matter."""
+
+    def request_end(self, request: Request, *, had_body: bool) -> None:
+        """No matter."""
+
+
 class RequestReader:
     """Reads one connection's requests, one after the other."""
 
@@ -46,6 +63,7 @@ class RequestReader:
         "_parser",
         "_repeated",
         "_target",
+        "_unread",
         "busy",
         "reading",
     )
@@ -61,6 +79,8 @@ class RequestReader:
         self._repeated = Repeated()
         self._left = 0
         """Bytes due of the body behind a repeated head, which llhttp does not see."""
+        self._unread: Request | None = None
+        """A request for an upgrade, whose body llhttp leaves unread."""
         self.busy = False
         """In the middle of a request."""
         self.reading: Request | None = None
@@ -81,7 +101,8 @@ class RequestReader:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.reset()
-            return data[upgrade.args[0] :]
+            data = data[upgrade.args[0] :]
+            return data if self._unread is None else self._read_unread(self._unread, data)
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, Refusal):
                 raise error.__context__ from None
@@ -120,6 +141,19 @@ class RequestReader:
             self.on_message_complete()
         return b""
 
+    def _read_unread(self, request: Request, data: bytes) -> bytes:
+        """The body of a request for an upgrade that is not made (RFC 9110, 7.8), such as to h2c by the JDK's client and curl. llhttp
+        takes what is behind its head for another protocol, so a new parser begins behind a head that asks for none.
+        """
+        self._unread = None
+        owner, self._owner = self._owner, Nobody()
+        framing = b"Content-Length: %d" % request.length if request.length else b"Transfer-Encoding: chunked"
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        self._owner = owner
+        self.reading = request
+        self._headers = request.trailers
+        return self.feed(data)
+
     def reset(self) -> None:
         """Forget the request at hand; what comes next is read as the start of another."""
         self.busy = False
@@ -148,10 +182,8 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         """The head is complete."""
         parser, target = self._parser, self._target
-        if not target.startswith(b"/") and b"://" in target:
-            target = (
-                b"/" + target.split(b"/", 3)[3]
-            )  # absolute form (RFC 9112, 3.2.2); the front has seen its path
+        if not target.startswith(b"/"):
+            target = origin_form(target)
         version = parser.get_http_version()
         request = Request(
             parser.get_method(),
@@ -168,6 +200,8 @@ class RequestReader:
         self._headers = request.trailers
         request.complete = not request.has_body
         self._owner.request_head(request)
+        if request.has_body and parser.should_upgrade():
+            self._unread, self.reading = request, None
 
     def on_body(self, data: bytes) -> None:
         """A part of a request's body."""
@@ -190,10 +224,21 @@ def _check_framing(request: Request, version: str) -> None:
     """Refuse what llhttp accepts and we could not pass on as it was meant."""
     if version not in {"1.0", "1.1"}:
         raise _malformed(505, "invalid_http", "The request is not HTTP/1.1 or HTTP/1.0.")
+    if len(request.fields) != len(request.headers):
+        _check_twice(request)
+    if request.websocket and request.has_body:
+        raise _malformed(400, "invalid_http", "A WebSocket's handshake has no body.")
     if request.chunked:
         codings = [value.lower() for name, value in request.headers if name.lower() == b"transfer-encoding"]
         if codings != [b"chunked"] or version == "1.0":  # RFC 9112, 6.1
             raise _malformed(501, "invalid_http", "The only transfer coding understood is chunked.")
+
+
+def _check_twice(request: Request) -> None:
+    """What the body is must not be said in two ways, one for us and one for the upstream."""
+    for name in (b"content-type", b"content-encoding"):
+        if len({value for each, value in request.headers if each.lower() == name}) > 1:
+            raise _malformed(400, "invalid_http", f"The request has two different {name.decode()} headers.")
 
 
 def _malformed(status: int, code: str, message: str) -> Refusal:

@@ -102,7 +102,8 @@ class Sheet:
         card, sources = _merge(layers)
         if not card:
             return None, starts, ends
-        card = {**supplement.fees(seller), **supplement.kept_for_12_hours(seller, card), **card}
+        fees = supplement.fees(seller, reasons=supplement.reasons(name))
+        card = {**fees, **supplement.kept_for_12_hours(seller, card), **card}
         factor = self._uplift(seller, region, name)
         if factor:
             card = dict(supplement.uplifted(card, factor))

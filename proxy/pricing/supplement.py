@@ -21,6 +21,7 @@ _Written = Mapping[str, str | Mapping[str, str]]
 # For each call, of any model (P6). A container is a session of 20 minutes, by its memory limit.
 _FEES: _Written = {
     "web_searches": "0.010",
+    "web_search_previews": "0.010",
     "file_searches": "0.0025",
     "containers_1g": "0.03",
     "containers_4g": "0.12",
@@ -53,10 +54,30 @@ _MODELS: Mapping[tuple[str, str], _Written] = {
         "output_tokens": _long("300", "450"),
     },
     ("gpt-6-astra-law", "default"): _text("10", "1", "50"),  # L
+    # Names that move from model to model, and a preview; the catalogue knows what they stand for, not them (L).
+    ("gpt-5.5-cyber-preview", "default"): _text("12.5", "1.25", "75"),
+    **{
+        (name, "default"): {
+            "input_tokens": _long("4", "8"),
+            "cached_input_tokens": _long("0.4", "0.8"),
+            "cache_write_tokens": _long("5", "10"),
+            "output_tokens": _long("20", "30"),
+        }
+        for name in ("daybreak-blue-latest", "gpt-daybreak-blue-latest")
+    },
+    **{
+        (name, "default"): {
+            "input_tokens": _long("12.5", "25"),
+            "cached_input_tokens": _long("1.25", "2.5"),
+            "cache_write_tokens": _long("15.625", "31.25"),
+            "output_tokens": _long("75", "112.5"),
+        }
+        for name in ("daybreak-red-latest", "gpt-daybreak-red-latest")
+    },
     # Audio of these two: the catalogue lists their text only (L).
     ("gpt-4o-audio-preview", "default"): {"input_audio_tokens": "40", "output_audio_tokens": "80"},
     ("gpt-4o-mini-audio-preview", "default"): {"input_audio_tokens": "10", "output_audio_tokens": "20"},
-    # web_search_preview on models that don't reason: 25 dollars for 1,000 calls, their content free (P6).
+    # It searches for every answer, and doesn't reason: as web_search_preview on such models (P6, L).
     ("gpt-4o-search-preview", "default"): {"web_searches": "0.025"},
     # Fine-tuned models by what they were tuned from (L); the catalogue knows 3.5 and 4o, without cached input.
     ("ft:gpt-4.1", "default"): _text("3", "0.75", "12"),
@@ -67,12 +88,17 @@ _MODELS: Mapping[tuple[str, str], _Written] = {
     ("ft:gpt-4.1-nano", "batch"): _text("0.1", "0.025", "0.4"),
     ("ft:o4-mini", "default"): _text("4", "1", "16"),
     ("ft:o4-mini", "batch"): _text("2", "0.5", "8"),
+    ("ft:gpt-4o-2024-08-06", "batch"): _text("2.225", "0.9", "12.5"),
     ("ft:gpt-4o", "default"): {"cached_input_tokens": "1.875"},
     ("ft:gpt-4o-mini", "default"): {"cached_input_tokens": "0.15"},
     ("ft:gpt-4o-mini", "batch"): {"cached_input_tokens": "0.075"},
     ("ft:davinci-002", "default"): {"input_tokens": "12", "output_tokens": "12"},
     ("ft:davinci-002", "batch"): {"input_tokens": "6", "output_tokens": "6"},
     ("ft:babbage-002", "default"): {"input_tokens": "1.6", "output_tokens": "1.6"},
+    # Embeddings in a batch cost half (L); the catalogue has no batch rates for them.
+    ("text-embedding-3-small", "batch"): {"input_tokens": "0.01"},
+    ("text-embedding-3-large", "batch"): {"input_tokens": "0.065"},
+    ("text-embedding-ada-002", "batch"): {"input_tokens": "0.05"},
     # Video by the second (L): 720p, and the larger size of the pro model.
     ("sora-2", "default"): {"video_seconds": "0.10"},
     ("sora-2-pro", "default"): {
@@ -81,6 +107,10 @@ _MODELS: Mapping[tuple[str, str], _Written] = {
         "video_1792x1024_seconds": "0.50",
     },
 }
+
+# web_search_preview on models that don't reason: 25 dollars for 1,000 calls, their content free (P6, L).
+_DO_NOT_REASON = re.compile(r"(?:ft:)?gpt-4(?:o|\.1)(?:-|$)")
+_PREVIEWS: _Written = {"web_search_previews": "0.025"}
 
 # Regional endpoints cost 10 % more for models released on 2026-03-05 or later (P6); these are they, by family.
 REGIONAL_UPLIFT = Fraction(1, 10)
@@ -92,9 +122,16 @@ REGIONS = ("us", "eu", "ae", "au", "in", "jp")
 
 
 @cache
-def fees(provider: str) -> RateCard:
-    """What a provider's tools cost whatever the model."""
-    return MappingProxyType(parse_rates(_FEES) if provider == OPENAI else {})
+def fees(provider: str, *, reasons: bool = True) -> RateCard:
+    """What a provider's tools cost with any model that reasons, or that does not."""
+    return MappingProxyType(
+        parse_rates({**_FEES, **({} if reasons else _PREVIEWS)}) if provider == OPENAI else {}
+    )
+
+
+def reasons(model: str) -> bool:
+    """Whether a model is one of those that reason, as far as the tools' fees depend on it."""
+    return _DO_NOT_REASON.match(model) is None
 
 
 @cache

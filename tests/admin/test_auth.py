@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from proxy.admin.throttle import Buckets, Throttle
 from proxy.core.refusal import Refusal
 from proxy.store import admin_keys, people
 from tests.admin.conftest import Api
+from tests.signals import DEADLINE_S
 
 
 async def test_without_a_credential_it_is_401_and_says_what_to_send(api):
@@ -24,6 +26,21 @@ async def test_without_a_credential_it_is_401_and_says_what_to_send(api):
 @pytest.mark.parametrize("wrong", ["sk-admin-nonsense", "x", "", "sk-proxy-" + "a" * 46, "a.b.c"])
 async def test_a_wrong_credential_is_401(api, wrong):
     assert (await api.as_(wrong).refused("GET", "/admin/stats"))[:2] == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Authorization: Bearer \xff\xfe", b"api-key: \xe9", b"Cookie: openai_proxy_session=\xff\xfe"],
+)
+async def test_a_credential_that_is_no_text_is_none(api, line):
+    reader, writer = await asyncio.open_connection(api.client.host, api.client.port)
+    writer.write(b"GET /admin/stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + line + b"\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_S):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    assert answer.startswith(b"HTTP/1.1 401 ")
 
 
 async def test_a_proxy_key_opens_nothing_under_admin_and_an_admin_key_nothing_under_me(api):

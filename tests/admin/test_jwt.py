@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 
 import jwt
@@ -125,6 +127,49 @@ async def test_what_claims_say(verifier, more, scope, group):
 )
 async def test_what_is_refused(verifier, token):
     assert await verifier.actor(token) is None
+
+
+def with_header(**header):
+    """A token whose header says what no library would write."""
+    head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+    return f"{head}.{by_secret(**GOOD).partition('.')[2]}"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        with_header(alg=["HS256"]),
+        with_header(alg={"RS256": 1}),
+        with_header(alg=None),
+        with_header(alg="RS256", kid=["r1"]),
+        with_header(alg="HS256", crit=["b64"], b64=False),
+        by_secret(**GOOD, exp="soon"),
+        by_secret(**GOOD, exp=[1]),
+        by_secret(**GOOD, sub="an\0a"),
+        by_secret(**GOOD, sub="\ud800"),
+        by_secret(**GOOD, group="\ud800"),
+        by_secret(**GOOD, group="a\0b"),
+    ],
+)
+async def test_what_no_honest_issuer_writes_is_refused_too(verifier, token):
+    assert await verifier.actor(token) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [("Ana", "Ana"), ("n" * 5000, "n" * 200), ("a\0", None), ("\udfff", None), (5, None), ({"a": 1}, None)],
+)
+async def test_a_name_that_is_no_text_is_no_name(verifier, said, name):
+    assert (await verifier.actor(by_secret(**GOOD, name=said))).name == name
+
+
+async def test_a_key_set_that_names_its_keys_oddly_leaves_those_known_so_far(verifier, issuer, clock):
+    token = jwt.encode(claims(**GOOD), RSA, "RS256", headers={"kid": "r1"})
+    assert await verifier.actor(token) is not None
+    issuer.keys = [public(RSA, ["r1"])]
+    clock.now += JWKS_AGE_MAX_S + 1
+
+    assert await verifier.actor(token) is not None
 
 
 async def test_an_algorithm_that_is_not_configured_is_refused():

@@ -115,6 +115,15 @@ async def test_a_token_stands_for_its_claims_until_it_expires(browser, pool):
     assert await status(browser, "GET", "/admin/audit") == 403, "confined to one group"
 
 
+@pytest.mark.parametrize("exp", [10**30, str(int(time.time()) + 10**9)])
+async def test_a_token_may_say_that_it_never_ends(browser, exp):
+    code, view, _ = await sign_in(
+        browser, jwt.encode({"sub": "bea", "role": "read", "exp": exp}, SECRET, "HS256")
+    )
+
+    assert (code, view["id"]) == (200, "bea")
+
+
 @pytest.mark.parametrize("credential", ["sk-admin-nobody", "a.b.c", PROXY_PREFIX + "x" * 46, "ünknown"])
 async def test_a_wrong_credential_gets_no_cookie(browser, credential):
     code, answer, cookies = await sign_in(browser, credential)

@@ -72,12 +72,27 @@ def test_a_path_keeps_its_query_and_an_absolute_target_loses_its_authority() -> 
     assert (found.path, found.query, found.object_id) == ("/v1/responses/resp_1", "stream=true&x=?", "resp_1")
     assert call("http://api.example/v1/models?x", method="GET").path == "/v1/models"
     assert call("http://api.example", method="GET").path == "/"
+    assert call("HTTP://api.example?x=/v1/models", method="GET").path == "/"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/audio/transcriptions", "/v1/x"])
+def test_the_query_names_no_model_where_a_body_does(path: str) -> None:
+    body = b'{"model":"gpt-5.5-pro"}'
+    assert call(f"{path}?model=gpt-4o-mini", body, content_encoding="gzip").model is None
+    assert call(f"{path}?model=gpt-4o-mini", b"{}").model is None
+    assert call(f"{path}?model=gpt-4o-mini", body).model == "gpt-5.5-pro"
+
+
+def test_a_coding_that_nobody_knows_hides_no_model() -> None:
+    assert call(body=b'{"model":"gpt-4o"}', content_encoding="x-own").model == "gpt-4o"
 
 
 def test_a_websocket_names_its_model_in_the_query() -> None:
     found = call("/v1/realtime?call_id=1&model=gpt%2Drealtime", method="GET")
     assert found.model == "gpt-realtime"
     assert found.endpoint.websocket
+    assert call("/v1/realtime?model=a&model=a", method="GET").model == "a"
+    assert call("/v1/realtime?model=a&model=b", method="GET").model is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.call import Call, read_call
-from proxy.core.estimate import _data_urls, _end_of_base64, estimate_usage, input_of, texts_of
+from proxy.core.estimate import MEDIA_MAX, _data_urls, _end_of_base64, estimate_usage, input_of, texts_of
 from proxy.core.usage import Reading, Usage
 
 
@@ -66,6 +66,13 @@ def test_a_real_tokenizer_counts_what_it_is_given() -> None:
     words = lambda text: len(text.split())
     used = estimate_usage(found, reading, count_tokens=words, input_text="a b c d")
     assert used == Usage(input_tokens=4, output_tokens=4, total_tokens=8)
+
+
+def test_media_beyond_a_limit_count_as_text() -> None:
+    for piece in (b'"data:audio/wav;base64,' + b"A" * 300 + b'",', b'"data":"' + b"A" * 300 + b'",'):
+        found = [input_of(b'{"input_audio":[' + piece * count) for count in (MEDIA_MAX, MEDIA_MAX + 3)]
+        assert found[1][1] == found[0][1] > 0
+        assert found[1][0] - found[0][0] == 3 * len(piece)
 
 
 def test_a_tokenizer_reads_the_texts_of_a_request_and_not_its_names_or_media() -> None:

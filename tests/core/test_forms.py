@@ -43,8 +43,39 @@ def test_without_a_boundary_there_is_no_form() -> None:
     assert read_form(b"x", b"application/json; boundary=x") is None
 
 
-def test_the_first_of_two_fields_of_one_name_stays() -> None:
-    assert read_form(form(field("model", b"a"), field("model", b"b")), TYPE) == {"model": "a"}
+def test_of_two_fields_of_one_name_nobody_knows_which_counts() -> None:
+    assert read_form(form(field("model", b"a"), field("model", b"a")), TYPE) == {"model": "a"}
+    assert read_form(form(field("model", b"a"), field("model", b"b"), field("n", b"1")), TYPE) == {
+        "model": "",
+        "n": "1",
+    }
+
+
+def test_a_part_has_the_name_that_its_disposition_says() -> None:
+    body = form(('X-Note: form-data; name="model"\r\nContent-Disposition: form-data; name="n"', b"1"))
+    assert read_form(body, TYPE) == {"n": "1"}
+
+
+def test_a_form_with_two_boundaries_says_nothing() -> None:
+    for kind in (b"multipart/form-data; boundary=X1; boundary=b", b"multipart/form-data; xboundary=X1"):
+        reader = FormReader(kind)
+        reader.feed(form(field("model", b"whisper-1")))
+        assert (reader.usable, reader.fields, reader.overfull) == (False, {}, True)
+    assert read_form(form(field("n", b"1")), b"multipart/form-data; xboundary=b; Boundary=X1") == {"n": "1"}
+
+
+def test_the_name_of_a_file_is_no_name_of_a_part() -> None:
+    odd = 'Content-Disposition: form-data; filename="a; name=b; \\"c"; name="file"', b"x"
+    assert read_form(form(odd, field("model", b"whisper-1")), TYPE) == {"model": "whisper-1"}
+
+
+def test_a_form_whose_parts_have_two_names_says_nothing() -> None:
+    twice = 'Content-Disposition: form-data; name="n"; name="model"'
+    lines = 'Content-Disposition: form-data; name="n"\r\ncontent-disposition: form-data; name="model"'
+    for head in (twice, lines):
+        reader = FormReader(TYPE)
+        reader.feed(form(field("model", b"cheap"), (head, b"dear"), field("model", b"cheap")))
+        assert (reader.fields, reader.overfull) == ({}, True)
 
 
 def test_a_huge_upload_takes_no_memory() -> None:

@@ -36,6 +36,13 @@ def test_what_stands_there_is_the_value_of_the_name(
         assert members(text[:cut], 0) is None
 
 
+@given(st.text(alphabet='"\\a', max_size=30), st.integers(0, 600))
+def test_a_string_ends_at_its_first_quote_that_is_not_escaped(text: str, more: int) -> None:
+    written = json.dumps(text + '\\"' * more).encode()
+    assert value_end(written + b',"b"]', 0) == len(written)
+    assert value_end(written[:-1], 0) is None
+
+
 def test_depth_has_a_limit() -> None:
     assert value_end(b"[" * 20_000 + b"]" * 20_000, 0) is None
     assert value_end(b"[" * 9_000 + b"]" * 9_000, 0) == 18_000

@@ -228,12 +228,41 @@ def test_no_json_makes_a_reader_fail(path: str, tree: Any, status: int) -> None:
             assert all(getattr(reading.usage, name) >= 0 for name in Usage.__slots__ if name != "units")
 
 
+@pytest.mark.parametrize("name", ["", "message", "response.completed"])
+def test_an_event_is_known_by_the_type_in_its_data_where_its_name_says_nothing(name: str) -> None:
+    data = {"sequence_number": 9, "type": "response.completed", "response": completed()}
+    reading = fed(meter("/v1/responses"), event(data, name))
+    assert (reading.usage, reading.complete) == (READ, True)
+
+
 def test_parts_of_an_answer_are_not_in_its_total() -> None:
     image = {"input_tokens": 100, "output_tokens": 200, "total_tokens": 300}
     response = completed(tool_usage={"image_gen": image, "web_search": {"num_requests": 0}})
     reading = fed(meter("/v1/responses"), typed("response.completed", response=response))
     assert reading.usage == READ
     assert [(part.kind, part.usage.total_tokens) for part in reading.parts] == [("image_gen", 300)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "echoed", "unit"),
+    [
+        (None, None, "web_searches"),
+        ("web_search", [{"type": "web_search"}], "web_searches"),
+        ("web_search_preview", None, "web_search_previews"),
+        ("web_search_preview_2025_03_11", [], "web_search_previews"),
+        (None, [{"type": "function"}, 7, {"type": "web_search_preview"}], "web_search_previews"),
+        ("web_search_preview", [{"type": "web_search_2025_08_26"}], "web_searches"),
+    ],
+)
+def test_a_search_by_the_preview_of_the_tool_has_a_unit_of_its_own(
+    asked: str | None, echoed: Any, unit: str
+) -> None:
+    body = orjson.dumps({"model": "m", "tools": [{"type": asked}] if asked else []})
+    response = completed(output=[{"type": "web_search_call", "action": {"type": "search"}}] * 2, tools=echoed)
+    made = meter("/v1/responses", body=body)
+    usage = fed(made, typed("response.completed", response=response)).usage
+    assert usage is not None
+    assert usage.units == ((unit, 2),)
 
 
 @pytest.mark.parametrize(

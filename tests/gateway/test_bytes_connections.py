@@ -75,6 +75,46 @@ async def test_control_and_data_plane_share_a_connection(between: Between) -> No
     assert len(between.upstream.requests) == 2
 
 
+async def test_what_a_request_to_the_control_plane_holds_is_no_request(between: Between) -> None:
+    held = between.head(b"GET /v1/smuggled HTTP/1.1")
+    admin = b"POST /admin/users HTTP/1.1"
+    answered_already = wire.head(admin, b"Host: a", b"Content-Length: %d" % len(held))
+    chunks = wire.head(admin, b"Host: a", b"Transfer-Encoding: chunked") + b"%x\r\n" % len(held)
+    in_its_head = admin + b"\r\nContent-Length: 0\r\nX-Note: "
+    for before, after in ((answered_already, b""), (chunks, b"\r\n0\r\n\r\n"), (in_its_head, b"")):
+        async with between.client() as client:
+            await client.send(before)
+            if before is not in_its_head:  # the answer does not wait for the body
+                assert (await client.answer()).status == 401
+            await client.send(held)
+            if before is in_its_head:
+                assert (await client.answer()).status == 403
+            health = await client.ask(after + wire.head(b"GET /healthz HTTP/1.1", b"Host: a"))
+            assert (health.status, health.head.one(b"x-proxy-request-id")) == (200, None)
+    assert between.upstream.requests == []
+
+
+async def test_a_request_pipelined_behind_the_control_plane_is_to_be_asked_again(between: Between) -> None:
+    health = wire.head(b"GET /healthz HTTP/1.1", b"Host: a")
+    async with between.client() as client:
+        await client.send(health + between.head(b"GET /v1/models HTTP/1.1"))
+        assert (await client.answer()).status == 200
+        second = await client.answer()
+        assert await client.ended()
+    assert (second.status, second.json()["error"]["code"]) == (421, "misdirected")
+
+
+async def test_a_request_in_pieces_leaves_the_control_plane(between: Between) -> None:
+    between.upstream.script(answer(OK))
+    async with between.client() as client:
+        assert (await client.ask(wire.head(b"GET /healthz HTTP/1.1", b"Host: a"))).status == 200
+        sent = between.head(b"GET /v1/models HTTP/1.1")
+        for at in range(len(sent)):
+            await client.send(sent[at : at + 1])
+            await client.turn()
+        assert bytes((await client.answer()).body) == b"ok"
+
+
 async def test_connection_close_is_honoured(between: Between) -> None:
     between.upstream.script(answer(OK))
     async with between.client() as client:

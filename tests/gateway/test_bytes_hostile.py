@@ -49,6 +49,16 @@ LINES = {
     "a length behind a space": (b"Content-Length : 3",),
     "a folded line": (b"X: a\r\n Content-Length: 3",),
     "a folded framing line": (b"Transfer-Encoding:\r\n chunked",),
+    "two kinds of body": (
+        b"Content-Type: application/json",
+        b"Content-Length: 0",
+        b"content-type: text/plain",
+    ),
+    "two codings of the body": (
+        b"Content-Encoding: identity",
+        b"Content-Length: 0",
+        b"Content-Encoding: gzip",
+    ),
     "a line without a colon": (b"Content-Length",),
     "a line without a name": (b": 3",),
     "a NUL in a value": (b"X: a\0b",),
@@ -214,3 +224,16 @@ async def test_a_request_with_any_byte_changed_is_answered_or_closed(between: Be
                 pass
     async with between.client() as client:
         assert (await client.ask(good)).status == 200
+
+
+async def test_a_body_that_would_take_long_to_read_is_refused(between: Between) -> None:
+    body = b'{"model":"gpt-4o-mini","messages":[' + b"[]," * 2**18 + b"1]}"
+    head = between.head(
+        b"POST /v1/chat/completions HTTP/1.1",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(body),
+    )
+    async with between.client() as client:
+        reply = await client.ask(head + body)
+    assert (reply.status, reply.json()["error"]["code"]) == (413, "request_too_large")
+    assert between.upstream.requests == []

@@ -98,12 +98,30 @@ async def test_any_method_and_path_passes(between: Between, method: bytes) -> No
     assert (request.method, request.target) == (method, b"/v1/not/known/yet?x=1")
 
 
-async def test_the_absolute_form_is_understood(between: Between) -> None:
+@pytest.mark.parametrize("authority", [b"http://proxy.example", b"HTTPS://u@proxy.example:80", b"http://"])
+async def test_the_absolute_form_is_understood(between: Between, authority: bytes) -> None:
     between.upstream.script(answer(OK))
+    sent = between.head(b"GET " + authority + b"/v1/models?x=%41&y=http://z/ HTTP/1.1")
     async with between.client() as client:
-        reply = await client.ask(between.head(b"GET http://proxy.example/v1/models?x=%41 HTTP/1.1"))
+        for at in range(0, 40, 2):
+            await client.send(sent[at : at + 2])
+            await client.turn()
+        reply = await client.ask(sent[40:])
     assert reply.status == 200
-    assert (await between.upstream.arrival()).target == b"/v1/models?x=%41"
+    assert (await between.upstream.arrival()).target == b"/v1/models?x=%41&y=http://z/"
+
+
+@pytest.mark.parametrize("target", [b"http://proxy.example", b"http://a?x=/v1/models", b"x://y", b"*"])
+async def test_a_target_without_our_path_is_never_forwarded(between: Between, target: bytes) -> None:
+    between.upstream.script(answer(OK))
+    other = between.head(b"OPTIONS " + target + b" HTTP/1.1")
+    async with between.client() as client:
+        assert (await client.ask(other)).status == 404
+    async with between.client() as client:
+        await client.send(between.head(b"GET /v1/models HTTP/1.1") + other)
+        assert bytes((await client.answer()).body) == b"ok"
+        assert await client.ended()
+    assert [request.target for request in between.upstream.requests] == [b"/v1/models"]
 
 
 BODIES = {

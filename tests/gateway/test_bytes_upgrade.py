@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 
+import pytest
+
 from tests import wire
 from tests.fake_upstream import answer, close, echo
 from tests.gateway.between import Between, passed_on
@@ -110,3 +112,44 @@ async def test_protocols_are_not_switched_unasked(between: Between) -> None:
     async with between.client() as client:
         reply = await client.ask(between.head(b"GET /v1/models HTTP/1.1"))
     assert reply.status == 502
+
+
+JDK = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAAB")
+"""What the JDK's HTTP client sends with the first request of a connection without TLS, and curl with --http2."""
+CHAT = b'{"model":"gpt-4o-mini","messages":[]}'
+FRAMED = {
+    "a length": (b"Content-Length: %d" % len(CHAT), CHAT, ()),
+    "chunks": (b"Transfer-Encoding: chunked", b"5\r\n%b\r\n%x\r\n%b\r\n0\r\nX-Sum: 7\r\n\r\n" % (CHAT[:5], len(CHAT) - 5, CHAT[5:]), (b"X-Sum: 7",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("target", [b"/v1/chat/completions", b"/v1/files"])
+@pytest.mark.parametrize("framing", FRAMED)
+async def test_a_request_whose_upgrade_is_not_made_keeps_its_body(
+    between: Between, framing: str, target: bytes, pieces: bool
+) -> None:
+    line, body, trailers = FRAMED[framing]
+    between.upstream.script(answer(OK), answer(OK))
+    sent = between.head(b"POST " + target + b" HTTP/1.1", JSON, line, *JDK) + body
+    sent += between.head(b"GET /v1/models HTTP/1.1")
+    async with between.client() as client:
+        for piece in [sent[at : at + 7] for at in range(0, len(sent), 7)] if pieces else [sent]:
+            await client.send(piece)
+        assert [bytes((await client.answer()).body) for _ in range(2)] == [b"ok", b"ok"]
+        assert bytes((await client.ask(between.head(b"GET /v1/models HTTP/1.1"))).body) != b""
+    first, second, third = between.upstream.requests
+    assert (first.target, bytes(first.body)) == (target, CHAT)
+    assert first.framing.trailers == trailers
+    assert first.head.all(b"upgrade") == []
+    assert (second.target, third.target) == (b"/v1/models", b"/v1/models")
+
+
+async def test_a_websocket_handshake_with_a_body_is_refused(between: Between) -> None:
+    length = b"Content-Length: 3"
+    async with between.client() as client:
+        client.put(between.head(b"GET /v1/realtime?model=gpt-realtime HTTP/1.1", *HANDSHAKE, length) + b"abc")
+        reply = await client.answer()
+        assert await client.ended()
+    assert (reply.status, reply.json()["error"]["code"]) == (400, "invalid_http")
+    assert between.upstream.requests == []

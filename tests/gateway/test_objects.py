@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.account import RESPONSE_USAGE, Account
 from tests.fake_upstream import FakeUpstream, answer, close
@@ -301,6 +302,39 @@ def test_no_way_of_writing_gets_around_whose_an_object_is(house: House, way: str
     ask(ana)
     assert len(house.upstream.requests) == before + 1
     assert bytes(house.upstream.requests[-1].body) == body
+
+
+def wide(body: bytes) -> bytes:
+    """Zstandard with a window wider than is allocated for anybody."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=27)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return compressor.compress(body) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "write", "code"),
+    [("zstd", wide, "unreadable_encoding"), ("gzip", bytes, "unreadable_encoding"), ("x-own", bytes, None)],
+)
+def test_a_label_that_says_nothing_of_the_body_gets_around_nothing(
+    house: House, coding: str, write: Callable[[bytes], bytes], code: str | None
+) -> None:
+    ana, bob = house.someone(), house.someone()
+    made = house.make(ana, "/v1/files")["id"]
+    house.stored(made)
+    body = write(b'{"input":[{"file_id":"%b"}]}' % made.encode())
+    lines = {"content-type": "application/json", "content-encoding": coding}
+    before = len(house.upstream.requests)
+    connection = http.client.HTTPConnection("127.0.0.1", house.proxy.port, timeout=DEADLINE_S)
+    connection.request("POST", "/v1/responses", body, lines | {"authorization": f"Bearer {bob.key}"})
+    reply = connection.getresponse()
+    assert (reply.status, json.loads(reply.read())["error"]["code"]) == (415 if code else 404, code)
+    connection.close()
+    assert len(house.upstream.requests) == before
+
+
+def test_a_socket_may_have_a_query_of_any_length(house: House) -> None:
+    reply = house.ask(house.someone(), "GET", "/v1/realtime?call_id=rtc_1" + "&x=1" * 100)
+    assert reply.status != 500
 
 
 def test_a_request_that_names_more_objects_than_are_looked_at_is_refused(house: House) -> None:

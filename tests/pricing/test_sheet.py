@@ -154,6 +154,47 @@ def test_every_priced_model_of_openai_has_the_tools_fees_and_others_have_not():
     assert "containers_1g" not in rates("gemini-2.5-pro", provider="google")
 
 
+@pytest.mark.parametrize(
+    ("model", "search", "preview"),
+    [
+        ("gpt-5.5", "0.01", "0.01"),
+        ("gpt-4.1", "0.01", "0.025"),
+        ("gpt-4.1-mini-2025-04-14", "0.01", "0.025"),
+        ("gpt-4o", "0.01", "0.025"),
+        ("ft:gpt-4o-2024-08-06:org::id", "0.01", "0.025"),
+        ("gpt-4o-search-preview-2025-03-11", "0.025", "0.025"),
+        ("gpt-5-search-api", "0.01", "0.01"),
+    ],
+)
+def test_the_preview_of_web_search_costs_more_on_models_that_do_not_reason(model, search, preview):
+    found = rates(model)
+
+    assert (found["web_searches"], found["web_search_previews"]) == (search, preview)
+
+
+@pytest.mark.parametrize("tier", ["default", "priority"])
+def test_names_that_move_from_model_to_model_have_a_price(tier):
+    usage = Usage(input_tokens=300_000, cached_input_tokens=4096, output_tokens=500)
+
+    assert (
+        cost(usage, "gpt-daybreak-blue-latest", tier) == (300_000 - 4096) * 8000 + 4096 * 800 + 500 * 30_000
+    )
+    assert cost(usage, "daybreak-red-latest", tier) == (300_000 - 4096) * 25_000 + 4096 * 2500 + 500 * 112_500
+
+
+@pytest.mark.parametrize(
+    ("model", "nanousd"),
+    [
+        ("text-embedding-3-small", 10_000),
+        ("text-embedding-3-large", 65_000),
+        ("text-embedding-ada-002", 50_000),
+        ("ft:gpt-4o-2024-08-06:org::id", 2_225_000),
+    ],
+)
+def test_what_the_catalogue_has_no_batch_rates_for_is_not_sold_at_the_standard_ones(model, nanousd):
+    assert cost(Usage(input_tokens=1000), model, "batch") == nanousd
+
+
 def test_decisions_have_free_output_and_their_own_list():
     usage = Usage(input_tokens=1000, cached_input_tokens=500, output_tokens=99)
 
