@@ -9,21 +9,35 @@ from __future__ import annotations
 from proxy.core.refusal import Refusal
 
 CONTAINERS_MAX = 2**18
-"""Lists and objects; brackets in texts count as well."""
+"""Lists and objects."""
 MARKS_MAX = 2**18
 """Brackets, commas and colons, where the body is no JSON to a strict parser and is read step by step."""
+TEXTS_MAX = 2**20
+"""Texts that are told from what stands around them; a body of more is dense."""
 
 
 def refuse_dense(body: bytes) -> None:
-    """Refuse (413) a body with more lists and objects than are built. One of at most CONTAINERS_MAX bytes can't have so many."""
-    if body.count(b"[") + body.count(b"{") > CONTAINERS_MAX:
+    """Refuse (413) a body with more lists and objects than are built. Hot path: a small body can't have so many."""
+    if len(body) > CONTAINERS_MAX and _more(body, (b"[", b"{"), CONTAINERS_MAX):
         raise _refused(f"made of more than {CONTAINERS_MAX} lists and objects")
 
 
 def refuse_dense_text(body: bytes) -> None:
     """Refuse (413) what would take too many steps where it is read leniently."""
-    if len(body) > MARKS_MAX and sum(map(body.count, (b"[", b"]", b"{", b"}", b",", b":"))) > MARKS_MAX:
+    if len(body) > MARKS_MAX and _more(body, (b"[", b"]", b"{", b"}", b",", b":"), MARKS_MAX):
         raise _refused("no valid JSON, and too much to be read all the same")
+
+
+def _more(body: bytes, marks: tuple[bytes, ...], limit: int) -> bool:
+    """Whether there are more marks than the limit outside of texts: a text may be a program, or JSON, of any length."""
+    if sum(map(body.count, marks)) <= limit:
+        return False
+    if body.find(b"\\") >= 0:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if body.count(b'"') > 2 * TEXTS_MAX:
+        return True
+    outside = b"".join(body.split(b'"')[::2])
+    return sum(map(outside.count, marks)) > limit
 
 
 def too_many_parts() -> Refusal:

@@ -7,7 +7,7 @@ import gzip
 import pytest
 
 from proxy.core.call import read_call
-from proxy.core.density import CONTAINERS_MAX, MARKS_MAX
+from proxy.core.density import CONTAINERS_MAX, MARKS_MAX, TEXTS_MAX
 from proxy.core.forms import PARTS_MAX
 from proxy.core.references import form_references, references
 from proxy.core.refusal import Refusal
@@ -34,6 +34,9 @@ def ceiling(body: bytes, coding: bytes | None = None) -> int | None:
         (HEAD + b"[]," * CONTAINERS_MAX + b"1]}").decode().encode("utf-16"),
         BROKEN + b"1," * MARKS_MAX + b"1]}",
         BROKEN[:-13] + b'"a":1,' * (MARKS_MAX // 2) + b'"b":1}',
+        HEAD + b'"[",[],' * CONTAINERS_MAX + b"1]}",
+        HEAD + b'"\\\\",[],' * CONTAINERS_MAX + b"1]}",
+        HEAD + b'"",' * TEXTS_MAX + b"[]," * CONTAINERS_MAX + b"1]}",
     ],
 )
 def test_more_structure_than_can_be_read_is_refused(body: bytes) -> None:
@@ -69,6 +72,9 @@ def test_a_compressed_body_hides_nothing_of_it() -> None:
         HEAD + b"[]," * (CONTAINERS_MAX - 2) + b"1]}",
         BROKEN + b'"' + b"x\xff" * 2**20 + b'"]}',
         BROKEN + b'"' + b'\\"' * 2**20 + b'"]}',
+        HEAD + b'"' + b"[[1,2]]," * CONTAINERS_MAX + b'"]}',
+        HEAD + b'"' + b'\\\\{\\"a\\":[1]},' * CONTAINERS_MAX + b'\\\\"]}',
+        BROKEN + b'"' + b"x = {a: [1, 2]}" * MARKS_MAX + b'"]}',
     ],
 )
 def test_long_texts_and_numbers_are_read(body: bytes) -> None:
