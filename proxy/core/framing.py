@@ -29,7 +29,7 @@ _NOTED = re.compile(
 )
 # Hop-by-hop (RFC 9110, 7.6.1), and names that are ours to set. Transfer-Encoding and Trailer are dropped only where the
 # body is framed anew, since otherwise the chunks pass as they are.
-_DROPPED = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id", _OUR_PREFIX})  # fmt: skip
+DROPPED = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id", _OUR_PREFIX})  # fmt: skip
 _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"trailer"})
 _NOTHING: frozenset[bytes] = frozenset()
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\r\n")
@@ -48,8 +48,8 @@ class ResponseHead:
     http_1_0: bool
     fields: dict[bytes, bytes]
     """The noted headers, names in lower case; of duplicates the first, except transfer-encoding, which is joined."""
-    noted: list[tuple[int, bytes]]
-    """Where the noted lines begin in `raw`, and their lower-case names."""
+    noted: list[tuple[int, bytes]] | re.Match[bytes]
+    """A place within each of the noted lines in `raw`, and its lower-case name; or the match whose groups are `fields`."""
     keep_alive: bool
 
     def render(self, added: bytes, *, reframed: bool) -> bytes:
@@ -60,18 +60,21 @@ class ResponseHead:
         raw = self.raw
         if raw.startswith(b"HTTP/1.0"):
             raw = b"HTTP/1.1" + raw[8:]
+        dropped = DROPPED | _FRAMING if reframed else DROPPED
+        if dropped.isdisjoint(self.fields):
+            return raw + added + b"\r\n"
         connection = self.fields.get(b"connection")
         named = _removable(_connection_options(connection)) if connection else _NOTHING
-        dropped = _DROPPED | _FRAMING if reframed else _DROPPED
-        if not named and dropped.isdisjoint(self.fields):
-            return raw + added + b"\r\n"
         kept, start = [], 0
-        for at, name in self.noted:
+        noted = self.noted
+        if not isinstance(noted, list):
+            noted = [(noted.start(at), name) for at, name in enumerate(self.fields, 1)]
+        for at, name in noted:
             if name in dropped or name in named:
-                kept.append(raw[start:at])
+                kept.append(raw[start : raw.rindex(b"\r\n", 0, at) + 2])
                 start = raw.index(b"\r\n", at) + 2
         rendered = b"".join((*kept, raw[start:], added, b"\r\n"))
-        if named - _DROPPED:
+        if named - DROPPED:
             rendered = _without_named(rendered, named)
         return rendered
 
@@ -128,11 +131,15 @@ def parse_head(buffer: bytes) -> tuple[ResponseHead, int] | None:
         elif name == b"content-length" and value != fields[name]:
             raise FramingError("the answer has two different lengths")
     connection = fields.get(b"connection")
-    keep_alive = not http_1_0
-    if connection is not None:
-        options = _connection_options(connection)
-        keep_alive = b"close" not in options and (not http_1_0 or b"keep-alive" in options)
+    keep_alive = not http_1_0 if connection is None else keeps_alive(connection, http_1_0=http_1_0)
     return ResponseHead(raw, status, http_1_0, fields, noted, keep_alive), end + 4
+
+
+@lru_cache(maxsize=256)
+def keeps_alive(connection: bytes, *, http_1_0: bool = False) -> bool:
+    """Whether a connection may be used again whose answer has this Connection header."""
+    options = _connection_options(connection)
+    return b"close" not in options and (not http_1_0 or b"keep-alive" in options)
 
 
 @lru_cache(maxsize=256)

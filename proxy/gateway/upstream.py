@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from proxy.core.framing import Body, FramingError, body_of, parse_head
+from proxy.core.framing import Body, FramingError, body_of
+from proxy.core.headshape import Shapes
 from proxy.gateway.dial import Dialer
 from proxy.gateway.intake import MUCH_BYTES, Intake
 from proxy.gateway.roles import Listener
@@ -158,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._buffer:
                 data = self._buffer + data
                 self._buffer = b""
-            parsed = parse_head(data)
+            parsed = self._pool.shapes.read(data)
             if parsed is None:
                 self._buffer = data
                 return
@@ -277,6 +278,8 @@ class Pool:
         self._idle: deque[UpstreamConnection] = deque()
         self._all: set[UpstreamConnection] = set()
         self._closing = False
+        self.shapes = Shapes()
+        """The heads of its answers."""
 
     @property
     def open(self) -> int:
