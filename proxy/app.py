@@ -19,7 +19,7 @@ from aiohttp import web
 
 from proxy.admin.context import AdminContext
 from proxy.admin.site import build_app
-from proxy.core.ids import uuid7
+from proxy.core.ids import Ids
 from proxy.gateway import upstreams
 from proxy.gateway.answers import Answers
 from proxy.gateway.bearers import Bearers
@@ -155,7 +155,7 @@ class Application:
         draw = random.Random(random.SystemRandom().getrandbits(64)).getrandbits  # noqa: S311
 
         self._pressure = Pressure(settings.overload_lag_s, loop.time, on_refused=self._count_refused)
-        clocks = Clocks(loop.time, _now_us, lambda now_us: uuid7(now_us, draw(64)))
+        clocks = Clocks(loop.time, _now_us, Ids(draw).new)
         cors = Cors(settings.cors, settings.cors_origins)
         owners = Owners(self._pool, settings, metrics=metrics, clock=loop.time)
         makers = Makers(owners, self._quotas, caller_of=self._keyring.caller_of, follow=settings.follow)

@@ -21,7 +21,7 @@ from proxy.core.refusal import Refusal
 from proxy.core.shares import Need
 from proxy.core.usage import Reading, Usage
 from proxy.gateway.clocks import Clocks
-from proxy.gateway.counting import count_exchange, log_exchange
+from proxy.gateway.counting import Counting, log_exchange
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.findings import BROKEN, error_of, has_failed, is_untold, usage_of
 from proxy.gateway.ownership import Makers
@@ -78,7 +78,7 @@ class Ledger:
         self.unopened = recorder.unopened
         """Why exchanges, by their ids, may not be forwarded; to be looked at when `then` calls back."""
         self._prices = prices
-        self._metrics = metrics
+        self._counting = Counting(metrics)
         self._default_output_tokens = default_output_tokens
         self._tokenizer = tokenizer
 
@@ -307,7 +307,7 @@ class Ledger:
             record.duration_ms = round((now - request.started) * 1000)
             record.bytes_in, record.bytes_out = request.received, exchange.bytes_out
         self._settle_and_keep(exchange, record, reading, child=child)
-        count_exchange(self._metrics, exchange, record, now)
+        self._counting.count(exchange, record, now)
         log_exchange(log, record)
 
     def _settle_and_keep(
@@ -328,7 +328,7 @@ class Ledger:
         divide((record, *parts), self._settle(exchange, record.outcome, tokens, costs, known=known))
         self._recorder.record(record, *parts)
         for part in parts:
-            count_exchange(self._metrics, exchange, part, 0.0)
+            self._counting.count(exchange, part, 0.0)
 
 
 def _concerns_objects(call: Call) -> bool:
