@@ -233,8 +233,13 @@ class Front(asyncio.Protocol):
 
     def _open(self, data: bytes) -> None:
         """The first bytes of a request."""
-        data, self._early = self._early + data, b""
+        if self._early:
+            data, self._early = self._early + data, b""
         if self.closing:
+            return
+        request = self._reader.again(data)
+        if request is not None:
+            self._begin(request)
             return
         ours = leads_to_v1(data)
         if ours is None:
@@ -286,8 +291,12 @@ class Front(asyncio.Protocol):
         if not request.target.startswith(V1) and not leads_to_v1(b"X " + request.target):
             self._close(unread=False)  # pipelined behind a data-plane request: the client asks again
             return
+        self._begin(request)
+
+    def _begin(self, request: Request) -> None:
         self.active = request
-        self.resume_reading()
+        if self._intake.paused:
+            self._intake.resume()
         self.deadline = 0.0 if request.complete else self._pass.now() + self._pass.body_timeout_s
         self._pass.begin(self, request)
         if request.complete and request.collecting and self.active is request:
