@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 Unit = Literal["requests", "tokens", "cost"]
 Scope = Literal["key", "user", "end_user", "group", "everyone"]
@@ -46,6 +46,10 @@ class Quota:
     def identity(self) -> tuple[Unit, WindowKind, str | None, str | None, tuple[str, str] | None]:
         """What a more particular rule must say too to stand in for this one."""
         return (self.unit, self.window, self.model, self.operation, self.tag)
+
+
+ChargeFields: TypeAlias = tuple[str, int, str, int, int, int]
+"""A charge as it is spooled: (quota_id, window_start, scope_id, amount, share_id, held)."""
 
 
 @dataclass(slots=True)  # made for each request: see docs/adr/0004

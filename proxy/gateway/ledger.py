@@ -115,25 +115,11 @@ class Ledger:
             return
         input_tokens = min(call.input_estimate_tokens, need.tokens)
         line = OpenLine(
-            exchange.id,
-            exchange.request.started_us,
-            caller.key_id,
-            caller.user_id,
-            exchange.upstream.provider,
-            call.endpoint.template,
-            call.method,
-            call.tags,
-        )
-        line.group_id = caller.group_id
-        line.model = call.model
-        line.operation = call.operation
-        line.end_user = call.end_user
-        line.streamed = call.stream
-        line.input_tokens = input_tokens
-        line.output_tokens = need.tokens - input_tokens
-        line.cost_nanousd = need.cost_nanousd
-        if reservation is not None:
-            line.charges = reservation.charges
+            exchange.id, exchange.request.started_us, caller.key_id, caller.user_id, caller.group_id,
+            exchange.upstream.provider, call.endpoint.template, call.method, call.model, call.operation, call.tags,
+            call.end_user, call.stream, input_tokens, need.tokens - input_tokens, need.cost_nanousd,
+            reservation.charges or None if reservation is not None else None,
+        )  # fmt: skip
         try:
             self._recorder.open(line)
         except Refusal:

@@ -263,8 +263,7 @@ class Quotas:
                 left = tight.ends - at
                 resets = _NEVER if left == NO_END else ceil(left) if left > 0 else 0
                 remaining = tight.outside + tight.free
-                if remaining < 0:
-                    remaining = 0
+                remaining = max(remaining, 0)
                 shown = _decimal_usd(remaining) if unit == _COST else b"%d" % remaining
                 lines += _before(unit, tight.limit) + shown + _behind(unit, resets)
         return lines

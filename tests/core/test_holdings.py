@@ -72,7 +72,7 @@ def test_what_is_lost_with_its_process_is_charged_as_reserved():
     reservation = held.reserve([binding], tokens(60), AT, 0.0)
     assert reservation is not None
 
-    assert reservation.charges == (Charge("q", HOUR, "u", 60, 7, 60),)
+    assert reservation.charges == (("q", HOUR, "u", 60, 7, 60),)
 
 
 def test_nothing_is_admitted_from_the_deadline_on():
@@ -198,7 +198,7 @@ def test_without_cover_what_the_worker_itself_counted_still_binds():
     binding = Binding(TOKENS, "u")
     reservation = held.reserve_uncovered([binding], tokens(900), AT)
     assert reservation is not None
-    assert reservation.charges == (Charge("q", HOUR, "u", 900),)
+    assert reservation.charges == (("q", HOUR, "u", 900, 0, 0),)
     held.settle(reservation, tokens(900))
 
     assert held.reserve_uncovered([binding], tokens(101), AT) is None
