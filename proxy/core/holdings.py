@@ -72,8 +72,8 @@ class Holdings:
                 self.thirsty.append(share)
         return Reservation(holds, need)
 
-    def settle(self, reservation: Reservation, used: Need) -> tuple[Charge, ...]:
-        """End a reservation with what was really used; an unknown cost settles as it was reserved.
+    def settle(self, reservation: Reservation, used: tuple[int, int, int | None]) -> tuple[Charge, ...]:
+        """End a reservation with what was really used, in the order of Need; an unknown cost settles as it was reserved.
 
         What was reserved and not used is free again; what was used beyond it is covered from what is free, and the rest of
         it is overage.

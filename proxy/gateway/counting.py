@@ -114,8 +114,6 @@ def _observe(cell: list[float], bounds: tuple[float, ...], value: float) -> None
 
 def log_exchange(log: logging.Logger, record: UsageRecord) -> None:
     """One line at debug: who, what, how it ended. Never what was said."""
-    if not log.isEnabledFor(logging.DEBUG):
-        return
     said = {
         "id": record.id,
         "user": record.user_id,

@@ -179,9 +179,11 @@ class Front(asyncio.Protocol):
         if close or self.closing or request is None or not request.complete:
             self._close(unread=request is not None and not request.complete)
             return
-        self.resume_reading()
+        if self._intake.paused:
+            self._intake.resume()
         self.deadline = self._pass.now() + self._pass.keepalive_s
-        self._pump()
+        if self._early or self._queue:
+            self._pump()
 
     def refuse(self, refusal: Refusal, extra: bytes = b"") -> None:
         """Answer the active request ourselves; `extra` are header lines with CRLF."""

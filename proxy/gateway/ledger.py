@@ -188,26 +188,6 @@ class Ledger:
         usage, source = usage_of(exchange, outcome, reading, self._tokenizer)
         self._record(exchange, outcome, reading, usage, source, child=True)
 
-    def _settle(
-        self, exchange: Exchange, outcome: Outcome, tokens: int, costs: list[int | None], *, known: bool
-    ) -> tuple[Charge, ...]:
-        """End the reservation with what the exchange used: its tokens, and the costs of it and of its parts."""
-        reservation = exchange.reservation
-        if reservation is None:
-            return ()
-        exchange.reservation = None
-        if not known and outcome not in _COUNTED:
-            self._quotas.release(reservation)
-            return ()
-        return self._quotas.settle(
-            reservation,
-            tokens=tokens,
-            cost_nanousd=costs[0]
-            if len(costs) == 1
-            else total_cost(costs, reservation.need.cost_nanousd or 0),
-            counted=True,
-        )
-
     def _cost(self, exchange: Exchange, reading: Reading, usage: Usage, source: UsageSource) -> Cost:
         """What it cost, at the price of the model and tier that served."""
         if source == "none":
@@ -249,7 +229,6 @@ class Ledger:
         call, caller, request = exchange.call, exchange.caller, exchange.request
         assert caller is not None
         cost = self._cost(exchange, reading, usage, source)
-        error_type, error_code, error_message = error_of(refusal, reading)
         started_us = self.now_us() if child else request.started_us
         ownership = None
         if _concerns_objects(call):
@@ -278,8 +257,8 @@ class Ledger:
         record.end_user = call.end_user
         record.streamed = exchange.streamed
         record.status = exchange.client_status
-        record.error_type, record.error_code = error_type, error_code
-        record.error_message = redact(error_message)[:MESSAGE_CHARS_MAX] if error_message else None
+        record.error_type, record.error_code, message = error_of(refusal, reading)
+        record.error_message = redact(message)[:MESSAGE_CHARS_MAX] if message else None
         record.finish_reason = reading.finish_reason
         record.service_tier = reading.service_tier or call.service_tier
         record.object_id = reading.object_id
@@ -294,24 +273,31 @@ class Ledger:
             record.bytes_in, record.bytes_out = request.received, exchange.bytes_out
         self._settle_and_keep(exchange, record, reading, child=child)
         self._counting.count(exchange, record, now)
-        log_exchange(log, record)
+        if log.isEnabledFor(logging.DEBUG):
+            log_exchange(log, record)
 
     def _settle_and_keep(
         self, exchange: Exchange, record: UsageRecord, reading: Reading, *, child: bool
     ) -> None:
         """Settle what the record and its parts used, and hand them to the recorder."""
-        known = record.usage_source != "none"
-        tokens = record.usage.input_tokens + record.usage.output_tokens
-        if not reading.parts:
-            record.charges = self._settle(
-                exchange, record.outcome, tokens, [record.cost_nanousd], known=known
-            )
+        tokens, cost_nanousd = record.usage.input_tokens + record.usage.output_tokens, record.cost_nanousd
+        reservation, exchange.reservation = exchange.reservation, None
+        parts = self._parts(exchange, record, reading, child=child) if reading.parts else ()
+        if parts and reservation is not None:
+            tokens += sum(part.usage.input_tokens + part.usage.output_tokens for part in parts)
+            costs = [each.cost_nanousd for each in (record, *parts)]
+            cost_nanousd = total_cost(costs, reservation.need.cost_nanousd or 0)
+        charges: tuple[Charge, ...] = ()
+        if reservation is not None:
+            if record.usage_source == "none" and record.outcome not in _COUNTED:
+                self._quotas.release(reservation)
+            else:
+                charges = self._quotas.settle(reservation, tokens, cost_nanousd)
+        if not parts:
+            record.charges = charges
             self._recorder.record(record)
             return
-        parts = self._parts(exchange, record, reading, child=child)
-        tokens += sum(part.usage.input_tokens + part.usage.output_tokens for part in parts)
-        costs = [each.cost_nanousd for each in (record, *parts)]
-        divide((record, *parts), self._settle(exchange, record.outcome, tokens, costs, known=known))
+        divide((record, *parts), charges)
         self._recorder.record(record, *parts)
         for part in parts:
             self._counting.count(exchange, part, 0.0)

@@ -142,7 +142,7 @@ class Quotas:
         return reservation
 
     def settle(
-        self, reservation: Reservation, *, tokens: int, cost_nanousd: int | None, counted: bool
+        self, reservation: Reservation, tokens: int, cost_nanousd: int | None, *, counted: bool = True
     ) -> tuple[Charge, ...]:
         """End a reservation with what was used; the charges belong into the exchange's record.
 
@@ -151,7 +151,7 @@ class Quotas:
         if reservation.ended:
             return ()
         requests = reservation.need.requests if counted else 0
-        charges = self.shares.settle(reservation, Need(requests, tokens, cost_nanousd))
+        charges = self.shares.settle(reservation, (requests, tokens, cost_nanousd))
         if self.clerk.room.recalled:
             self.clerk.wake()
         return charges

@@ -135,7 +135,6 @@ def build(directory: Path) -> Rig:
         settings,
         settings.upstream_url,
         clock=now,
-        on_event=lambda event: metrics.upstream_reused.inc() if event == "reused" else None,
     )
     quotas = Quotas(None, metrics=metrics, clock=now, wall=now)
     ends: list[Callable[[], None]] = []
