@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from proxy.core import endpoints, labels
 from proxy.core.endpoints import Endpoint
@@ -12,7 +13,8 @@ WORD_CHARS_MAX = 256
 _NOTHING: Mapping[str, Any] = {}
 
 
-class CallHead(NamedTuple):
+@dataclass(frozen=True, slots=True)  # no named tuple: to read a field of one takes three times as long
+class CallHead:
     """None is "not said"."""
 
     method: str

@@ -6,8 +6,8 @@ request asked for. No bytes make a meter raise, its memory is bounded, and what 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from proxy.core.bodies import JsonMeter, TextMeter
 from proxy.core.call import Call
@@ -24,7 +24,8 @@ DECODED_BYTES_MAX = 2**28
 """A compressed answer is decoded up to this many bytes; a longer one is a bomb and says nothing more."""
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Kind:
     """What an answer says that it is."""
 
     is_stream: bool

@@ -27,8 +27,14 @@ LINE_MAX_BYTES = 64 * 1024
 STRING_CUT_CHARS = 1_000
 """Strings of a payload that would exceed LINE_MAX_BYTES are cut to this."""
 BIGINT_MAX = 2**63 - 1
-_BEGUN = {kind: zlib.crc32(kind + b" ") for kind in (OPEN, RECORD)}
-"""The checksum of what stands before the JSON."""
+
+
+def _line_of(kind: bytes) -> tuple[int, bytes]:
+    """The checksum of what stands before the JSON, and the line without checksum and JSON."""
+    return zlib.crc32(kind + b" "), b"%08x " + kind + b" %b\n"
+
+
+_LINES = {kind: _line_of(kind) for kind in (OPEN, RECORD)}
 _HEAD_BYTES = 11  # "1c291ca3 R "
 OPEN_FIELDS: Final = OpenLine._fields
 RECORD_FIELDS: Final = (
@@ -77,8 +83,8 @@ share_id, held]; `ownership`, told by claims.py, is taken off before a record is
 
 def encode_line(kind: bytes, payload: bytes) -> bytes:
     """One line. `payload` is JSON on one line. Hot path."""
-    crc = zlib.crc32(payload, _BEGUN.get(kind) or zlib.crc32(kind + b" "))
-    return b"%08x %b %b\n" % (crc, kind, payload)
+    begun, line = _LINES.get(kind) or _line_of(kind)
+    return line % (zlib.crc32(payload, begun), payload)
 
 
 @dataclass(frozen=True, slots=True)

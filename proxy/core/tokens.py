@@ -89,8 +89,11 @@ def read(value: Any, *, duration_unit: str = "audio_ms") -> Usage | None:
     input_tokens = count(get("prompt_tokens") or get("input_tokens"))
     output_tokens = count(get("completion_tokens") or get("output_tokens"))
     total_tokens = count(get("total_tokens")) or input_tokens + output_tokens
-    into = _details(value, _INPUT_DETAILS)
-    outof = _details(value, _OUTPUT_DETAILS)
+    into, outof = get(_INPUT_DETAILS[0]), get(_OUTPUT_DETAILS[0])
+    if type(into) is not dict:
+        into = _details(value, _INPUT_DETAILS)
+    if type(outof) is not dict:
+        outof = _details(value, _OUTPUT_DETAILS)
     if _BESIDE.isdisjoint(value) and not any(into.values()) and not any(outof.values()):
         # Most answers detail nothing but zeros: a third of what reading every class of them costs.
         usage = Usage(input_tokens, output_tokens, total_tokens)

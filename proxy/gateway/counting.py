@@ -71,12 +71,17 @@ class Counting:
         if forwarded and record.parent_id is None:
             if not alike.upstream:
                 alike.upstream = self._metrics.upstream_seconds.cell(key[:2])
-            _observe(self._overhead, OVERHEAD_S, forwarded - exchange.request.started)
-            _observe(alike.upstream, LATENCY_S, now - forwarded)
+            overhead_s, upstream_s = forwarded - exchange.request.started, now - forwarded
+            self._overhead[bisect_left(OVERHEAD_S, overhead_s)] += 1
+            self._overhead[-1] += overhead_s
+            alike.upstream[bisect_left(LATENCY_S, upstream_s)] += 1
+            alike.upstream[-1] += upstream_s
             if exchange.ttfb:
                 if not alike.ttfb:
                     alike.ttfb = self._metrics.ttfb_seconds.cell(key[:2])
-                _observe(alike.ttfb, LATENCY_S, exchange.ttfb - forwarded)
+                ttfb_s = exchange.ttfb - forwarded
+                alike.ttfb[bisect_left(LATENCY_S, ttfb_s)] += 1
+                alike.ttfb[-1] += ttfb_s
         if outcome != "success" and outcome.startswith("upstream_") and record.part is None:
             self._metrics.upstream_failures.inc((outcome,))
 
@@ -105,11 +110,6 @@ class Counting:
             if alike.cost_nanousd:
                 metrics.cost.inc((model,), alike.cost_nanousd)
             alike.clear()
-
-
-def _observe(cell: list[float], bounds: tuple[float, ...], value: float) -> None:
-    cell[bisect_left(bounds, value)] += 1
-    cell[-1] += value
 
 
 def log_exchange(log: logging.Logger, record: UsageRecord) -> None:

@@ -263,9 +263,12 @@ class Quotas:
                 left = tight.ends - at
                 resets = _NEVER if left == NO_END else ceil(left) if left > 0 else 0
                 remaining = tight.outside + tight.free
-                remaining = max(remaining, 0)
-                shown = _decimal_usd(remaining) if unit == _COST else b"%d" % remaining
-                lines += _before(unit, tight.limit) + shown + _behind(unit, resets)
+                before, behind = _around(unit, tight.limit, resets)
+                if remaining <= 0:
+                    shown = b"0"
+                else:
+                    shown = _decimal_usd(remaining) if unit == _COST else b"%d" % remaining
+                lines += before + shown + behind
         return lines
 
     def _known_shares(self, caller: Caller) -> list[tuple[Binding, Share, int]]:
@@ -277,16 +280,11 @@ class Quotas:
 
 
 @lru_cache(maxsize=1_000)
-def _before(unit: int, limit: int) -> bytes:
-    """What stands before the remaining amount, as it did in the answer before: of limits, of which there are few."""
-    shown = _decimal_usd(limit) if unit == _COST else b"%d" % limit
-    return b"x-quota-limit-%b: %b\r\nx-quota-remaining-%b: " % (_UNITS[unit], shown, _UNITS[unit])
-
-
-@lru_cache(maxsize=1_000)
-def _behind(unit: int, resets: int) -> bytes:
-    """What stands behind it, the same for a second."""
-    return b"\r\n" if resets == _NEVER else b"\r\nx-quota-reset-%b: %d\r\n" % (_UNITS[unit], resets)
+def _around(unit: int, limit: int, resets: int) -> tuple[bytes, bytes]:
+    """What stands before and behind the remaining amount, the same for a second: of limits there are few."""
+    name, shown = _UNITS[unit], _decimal_usd(limit) if unit == _COST else b"%d" % limit
+    before = b"x-quota-limit-%b: %b\r\nx-quota-remaining-%b: " % (name, shown, name)
+    return before, b"\r\n" if resets == _NEVER else b"\r\nx-quota-reset-%b: %d\r\n" % (name, resets)
 
 
 def _decimal_usd(nanousd: int) -> bytes:

@@ -70,13 +70,15 @@ class RequestReader:
         """The request that `data` is, when it is one and no more, whole, and with a head that was read before. None: `feed` it.
         Nearly all requests are such: to tell the owner of a head, then of a body, then of an end takes 15,000 instructions. Hot path.
         """
-        repeated = self._repeated
-        first = repeated.match(data)
-        if first is None or len(data) - repeated.used != repeated.length:
+        known = self._repeated.match(data)
+        if known is None:
             return None
-        request = self.reading = first.again(repeated.length, self._now(), self._now_us())
-        request.body.append(data[repeated.used :])
-        request.received = repeated.length
+        first, length, body = known
+        if len(body) != length:
+            return None
+        request = self.reading = first.again(length, self._now(), self._now_us())
+        request.body.append(body)
+        request.received = length
         request.complete = True
         return request
 
@@ -88,9 +90,9 @@ class RequestReader:
             return self._count_off(data)
         begins = not self.busy
         if begins:
-            first = self._repeated.match(data)
-            if first is not None:
-                return self._read_again(first, data)
+            known = self._repeated.match(data)
+            if known is not None:
+                return self._read_again(*known)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -110,13 +112,12 @@ class RequestReader:
             self._repeated.learn(self.reading, data)
         return b""
 
-    def _read_again(self, first: Request, data: bytes) -> bytes:
-        """`data` begins with the head of `first`, but for its length."""
-        length = self._left = self._repeated.length
+    def _read_again(self, first: Request, length: int, data: bytes) -> bytes:
+        """A request with the head of `first`, but for its length; `data` is what has come behind it."""
+        self._left = length
         request = self.reading = first.again(length, self._now(), self._now_us())
         self.busy = True
         self._owner.request_head(request)
-        data = data[self._repeated.used :]
         return self._count_off(data) if data else b""
 
     def _count_off(self, data: bytes) -> bytes:

@@ -77,7 +77,7 @@ class Spool:
         self.gathered_bytes += len(line)
         self._gathered.append((exchange_id, line, ()))
 
-    def gather_record(self, exchange_id: str, *payloads: bytes) -> None:
+    def gather_record(self, exchange_id: str, payloads: tuple[bytes, ...]) -> None:
         """The same of a record, which ends its exchange, and those of its parts."""
         if len(payloads) == 1:
             line = encode_line(RECORD, payloads[0])
