@@ -292,7 +292,8 @@ _size_of = lru_cache(maxsize=4096)(_read_size)
 
 def body_of(head: ResponseHead, method: bytes) -> Body:
     """The reader for this answer's body (RFC 9112, 6.3). Raises FramingError."""
-    if method == b"HEAD" or head.status in {204, 304} or head.status < 200:
+    status = head.status
+    if method == b"HEAD" or (status != 200 and (status in {204, 304} or status < 200)):
         return Body(done=True)
     encoding = head.fields.get(b"transfer-encoding")
     length = head.fields.get(b"content-length")

@@ -104,7 +104,10 @@ class Holdings:
             if amount:
                 quota_id, scope_id, start = share.key
                 share_id = share.id if held else 0
-                charges.append(Charge(quota_id, start, scope_id, amount, share_id, held, binding.unit))
+                # Made so, a named tuple takes half as long as when it is called by its name.
+                charges.append(
+                    tuple.__new__(Charge, (quota_id, start, scope_id, amount, share_id, held, binding.unit))
+                )
         return tuple(charges)
 
     # -- windows and limits

@@ -161,7 +161,7 @@ def _ownership(record: UsageRecord) -> dict[str, Any] | None:
 def _charges(charges: tuple[Charge, ...]) -> list[ChargeFields] | None:
     if not charges:
         return None
-    return [(c.quota_id, c.window_start, c.scope_id, c.amount, c.share_id, c.held) for c in charges]
+    return [charge[:6] for charge in charges]
 
 
 def decode_record(payload: bytes) -> dict[str, Any]:

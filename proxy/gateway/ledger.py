@@ -106,7 +106,8 @@ class Ledger:
                 ceiling,
                 exchange.request.started_us / 1e6,
             )
-        return Need(1, call.input_estimate_tokens + ceiling, cost)
+        # Made so, a named tuple takes half as long as when it is called by its name.
+        return tuple.__new__(Need, (1, call.input_estimate_tokens + ceiling, cost))
 
     def open(self, exchange: Exchange, need: Need) -> None:
         """Note durably that the exchange is about to be forwarded. Raises Refusal (503) when the spool is full."""
@@ -114,12 +115,12 @@ class Ledger:
         if caller is None:
             return
         input_tokens = min(call.input_estimate_tokens, need.tokens)
-        line = OpenLine(
+        line = tuple.__new__(OpenLine, (
             exchange.id, exchange.request.started_us, caller.key_id, caller.user_id, caller.group_id,
             exchange.upstream.provider, call.endpoint.template, call.method, call.model, call.operation, call.tags,
             call.end_user, call.stream, input_tokens, need.tokens - input_tokens, need.cost_nanousd,
             reservation.charges or None if reservation is not None else None,
-        )  # fmt: skip
+        ))  # fmt: skip
         try:
             self._recorder.open(line)
         except Refusal:
