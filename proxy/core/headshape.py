@@ -12,7 +12,9 @@ import re
 from proxy.core.framing import HEAD_MAX_BYTES, ResponseHead, keeps_alive, parse_head
 
 SHAPES_MAX = 4
-"""Of one upstream: whole answers, streams, errors. More are not learned: making a pattern takes a millisecond."""
+"""Of one upstream: whole answers, streams, errors. The one that was not met for longest gives way to a new one."""
+LEARNED_MAX = 64
+"""Making a pattern takes a millisecond: an upstream whose heads never repeat is not learned from for longer than this."""
 LINES_MAX = 64
 _LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*")
 
@@ -58,10 +60,11 @@ class Shape:
 class Shapes:
     """The kinds of heads that an upstream answers with, the last one first."""
 
-    __slots__ = ("_shapes",)
+    __slots__ = ("_left", "_shapes")
 
     def __init__(self) -> None:
         self._shapes: list[Shape] = []
+        self._left = LEARNED_MAX
 
     def read(self, buffer: bytes) -> tuple[ResponseHead, int] | None:
         """`parse_head`, for an upstream that this remembers. Raises FramingError. Hot path."""
@@ -74,7 +77,7 @@ class Shapes:
                     shapes.insert(0, shape)
                 return read
         parsed = parse_head(buffer)
-        if parsed is not None and len(shapes) < SHAPES_MAX:
+        if parsed is not None and self._left:
             self._learn(parsed[0])
         return parsed
 
@@ -91,4 +94,6 @@ class Shapes:
             and len(lines) <= LINES_MAX
             and all(_LINE.fullmatch(line) for line in lines)
         ):
+            self._left -= 1
+            del self._shapes[SHAPES_MAX - 1 :]
             self._shapes.insert(0, Shape(head, lines))
