@@ -99,7 +99,7 @@ class Ledger:
             call.model is not None
         ):  # a form's model is inside the upload; what it costs is settled, not reserved
             cost = self._prices.book.ceiling(
-                _price_list(exchange),
+                price_list_of(exchange.upstream.provider, call.endpoint.template),
                 call.model,
                 call.service_tier,
                 call.input_estimate_tokens,
@@ -195,7 +195,7 @@ class Ledger:
             return UNKNOWN_COST if reading.unknown else NO_COST
         call = exchange.call
         return self._prices.book.cost(
-            _price_list(exchange),
+            price_list_of(exchange.upstream.provider, call.endpoint.template),
             reading.model or call.model,
             reading.service_tier or call.service_tier,
             usage if reading.usage is not None or source == "estimated" else None,
@@ -206,7 +206,8 @@ class Ledger:
         self, exchange: Exchange, record: UsageRecord, reading: Reading, *, child: bool
     ) -> list[UsageRecord]:
         """The records of the answer's parts, at the prices of their own models."""
-        book, prices, at = self._prices.book, _price_list(exchange), exchange.request.started_us / 1e6
+        book, at = self._prices.book, exchange.request.started_us / 1e6
+        prices = price_list_of(exchange.upstream.provider, exchange.call.endpoint.template)
         found = []
         for part in reading.parts:
             tier = book.part_tier(prices, part, record.service_tier, at)
@@ -308,7 +309,3 @@ def _concerns_objects(call: Call) -> bool:
     """Whether an answer to it may make or show an object. Hot path."""
     objects = call.endpoint.objects
     return objects is not NO_OBJECTS and (call.stores is True or not objects.opt_in)
-
-
-def _price_list(exchange: Exchange) -> str:
-    return price_list_of(exchange.upstream.provider, exchange.call.endpoint.template)
