@@ -48,8 +48,9 @@ class ResponseHead:
     http_1_0: bool
     fields: dict[bytes, bytes]
     """The noted headers, names in lower case; of duplicates the first, except transfer-encoding, which is joined."""
-    noted: list[tuple[int, bytes]] | re.Match[bytes]
-    """A place within each of the noted lines in `raw`, and its lower-case name; or the match whose groups are `fields`."""
+    noted: list[tuple[int, bytes]] | tuple[re.Match[bytes], tuple[int, ...]]
+    """Where the noted lines begin in `raw`, and their lower-case names; or the match whose groups are `fields`, and by how much
+    each of these lines begins before its group."""
     keep_alive: bool
 
     def render(self, added: bytes, *, reframed: bool) -> bytes:
@@ -64,19 +65,24 @@ class ResponseHead:
         if dropped.isdisjoint(self.fields):
             return raw + added + b"\r\n"
         connection = self.fields.get(b"connection")
-        named = _removable(_connection_options(connection)) if connection else _NOTHING
+        named = _removable(connection) if connection else _NOTHING
         kept, start = [], 0
-        noted = self.noted
-        if not isinstance(noted, list):
-            noted = [(noted.start(at), name) for at, name in enumerate(self.fields, 1)]
-        for at, name in noted:
+        for at, name in self._begins():
             if name in dropped or name in named:
-                kept.append(raw[start : raw.rindex(b"\r\n", 0, at) + 2])
+                kept.append(raw[start:at])
                 start = raw.index(b"\r\n", at) + 2
         rendered = b"".join((*kept, raw[start:], added, b"\r\n"))
         if named - DROPPED:
             rendered = _without_named(rendered, named)
         return rendered
+
+    def _begins(self) -> list[tuple[int, bytes]]:
+        """Where the noted lines begin in `raw`, and their lower-case names."""
+        if isinstance(self.noted, list):
+            return self.noted
+        match, before = self.noted
+        names = zip(self.fields, before, strict=True)
+        return [(match.start(group) - length, name) for group, (name, length) in enumerate(names, 1)]
 
 
 def _connection_options(value: bytes) -> frozenset[bytes]:
@@ -86,9 +92,14 @@ def _connection_options(value: bytes) -> frozenset[bytes]:
     return frozenset(option.strip().lower() for option in value.split(b",") if option.strip())
 
 
-def _removable(options: frozenset[bytes]) -> frozenset[bytes]:
+@lru_cache(maxsize=256)
+def _removable(connection: bytes) -> frozenset[bytes]:
     """Of what `Connection:` names, the headers that may be taken off: never the body's framing or description."""
-    return options - _FRAMING - {b"close", b"keep-alive", b"content-type", b"content-encoding"}
+    return (
+        _connection_options(connection)
+        - _FRAMING
+        - {b"close", b"keep-alive", b"content-type", b"content-encoding"}
+    )
 
 
 def _without_named(head: bytes, named: frozenset[bytes]) -> bytes:

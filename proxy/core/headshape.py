@@ -22,20 +22,25 @@ _LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*")
 class Shape:
     """One kind of head."""
 
-    __slots__ = ("_match", "_names", "_status")
+    __slots__ = ("_before", "_match", "_names", "_status")
 
     def __init__(self, head: ResponseHead, lines: list[bytes]) -> None:
         """`lines` are those of `head` behind its status line; the noted ones all have different names."""
         self._names = tuple(head.fields)
         self._status = head.status
         pattern = [re.escape(head.raw[: head.raw.index(b"\r\n")])]
+        before = []
         for line in lines:
-            name = line[: line.index(b":")]
-            noted = name.lower() in head.fields
-            # A noted value that ends in a blank, or holds a bare LF, is left to the search. In others a bare LF is nothing; to
-            # look for it as well would cost five times as much.
-            value = rb"[ \t]*+([^\r\n]*+)(?<![ \t])" if noted else rb"[^\r]*+"
-            pattern.append(re.escape(name) + b":" + value)
+            name, _, value = line.partition(b":")
+            if name.lower() not in head.fields:
+                # A bare LF is nothing here. To look for it as well would cost five times as much.
+                pattern.append(re.escape(name) + rb":[^\r]*+")
+                continue
+            begin = line[: len(line) - len(value.lstrip(b" \t"))]
+            before.append(len(begin))
+            # Between other blanks, or with a bare LF, a value is left to the search.
+            pattern.append(re.escape(begin) + rb"(?![ \t])([^\r\n]*+)(?<![ \t])")
+        self._before = tuple(before)
         self._match = re.compile(rb"\r\n".join(pattern) + rb"\r\n\r\n").match
 
     def read(self, buffer: bytes) -> tuple[ResponseHead, int] | None:
@@ -51,7 +56,7 @@ class Shape:
             self._status,
             False,
             fields,
-            found,
+            (found, self._before),
             connection is None or keeps_alive(connection),
         )
         return head, end
