@@ -67,22 +67,24 @@ class ResponseHead:
         connection = self.fields.get(b"connection")
         named = _removable(connection) if connection else _NOTHING
         kept, start = [], 0
-        for at, name in self._begins():
-            if name in dropped or name in named:
-                kept.append(raw[start:at])
-                start = raw.index(b"\r\n", at) + 2
+        for at in self._begins(dropped | named if named else dropped):
+            kept.append(raw[start:at])
+            start = raw.index(b"\r\n", at) + 2
         rendered = b"".join((*kept, raw[start:], added, b"\r\n"))
         if named - DROPPED:
             rendered = _without_named(rendered, named)
         return rendered
 
-    def _begins(self) -> list[tuple[int, bytes]]:
-        """Where the noted lines begin in `raw`, and their lower-case names."""
+    def _begins(self, names: frozenset[bytes]) -> list[int]:
+        """Where the noted lines of these names begin in `raw`."""
         if isinstance(self.noted, list):
-            return self.noted
+            return [at for at, name in self.noted if name in names]
         match, before = self.noted
-        names = zip(self.fields, before, strict=True)
-        return [(match.start(group) - length, name) for group, (name, length) in enumerate(names, 1)]
+        begins = []
+        for group, name in enumerate(self.fields):
+            if name in names:
+                begins.append(match.start(group + 1) - before[group])  # noqa: PERF401  a comprehension costs twice as much
+        return begins
 
 
 def _connection_options(value: bytes) -> frozenset[bytes]:
