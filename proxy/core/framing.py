@@ -52,6 +52,8 @@ class ResponseHead:
     """Where the noted lines begin in `raw`, and their lower-case names; or the match whose groups are `fields`, and by how much
     each of these lines begins before its group."""
     keep_alive: bool
+    plain: bool = False
+    """It is known that no line of it has to go."""
 
     def render(self, added: bytes, *, reframed: bool) -> bytes:
         """The head as the client gets it: hop-by-hop lines out, `added` (whole lines with CRLF) at the end. Hot path.
@@ -59,7 +61,9 @@ class ResponseHead:
         `reframed`: the body will be framed by us, so the upstream's own framing lines go too.
         """
         raw = self.raw
-        if raw.startswith(b"HTTP/1.0"):
+        if self.plain and not reframed:
+            return raw + added + b"\r\n"
+        if self.http_1_0:
             raw = b"HTTP/1.1" + raw[8:]
         dropped = DROPPED | _FRAMING if reframed else DROPPED
         if dropped.isdisjoint(self.fields):
@@ -83,7 +87,7 @@ class ResponseHead:
         begins = []
         for group, name in enumerate(self.fields):
             if name in names:
-                begins.append(match.start(group + 1) - before[group])  # noqa: PERF401  a comprehension costs twice as much
+                begins.append(match.start(group + 1) - before[group])
         return begins
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from proxy.core.framing import HEAD_MAX_BYTES, ResponseHead, keeps_alive, parse_head
+from proxy.core.framing import DROPPED, HEAD_MAX_BYTES, ResponseHead, keeps_alive, parse_head
 
 SHAPES_MAX = 4
 """Of one upstream: whole answers, streams, errors. The one that was not met for longest gives way to a new one."""
@@ -22,11 +22,12 @@ _LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*")
 class Shape:
     """One kind of head."""
 
-    __slots__ = ("_before", "_match", "_names", "_status")
+    __slots__ = ("_before", "_match", "_names", "_plain", "_status")
 
     def __init__(self, head: ResponseHead, lines: list[bytes]) -> None:
         """`lines` are those of `head` behind its status line; the noted ones all have different names."""
         self._names = tuple(head.fields)
+        self._plain = DROPPED.isdisjoint(head.fields)
         self._status = head.status
         pattern = [re.escape(head.raw[: head.raw.index(b"\r\n")])]
         before = []
@@ -58,6 +59,7 @@ class Shape:
             fields,
             (found, self._before),
             connection is None or keeps_alive(connection),
+            self._plain,
         )
         return head, end
 
