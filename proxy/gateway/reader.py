@@ -68,7 +68,7 @@ class RequestReader:
 
     def again(self, data: bytes) -> Request | None:
         """The request that `data` is, when it is one and no more, whole, and with a head that was read before. None: `feed` it.
-        Nearly all requests are such: to tell the owner of a head, then of a body, then of an end takes 15,000 instructions. Hot path.
+        Nearly all requests are such: to tell the owner of a head, then of a body, then of an end takes 17,000 instructions more. Hot path.
         """
         known = self._repeated.match(data)
         if known is None:
