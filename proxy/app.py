@@ -19,7 +19,7 @@ from aiohttp import web
 
 from proxy.admin.context import AdminContext
 from proxy.admin.site import build_app
-from proxy.core.ids import uuid7
+from proxy.core.ids import Ids
 from proxy.gateway import upstreams
 from proxy.gateway.answers import Answers
 from proxy.gateway.bearers import Bearers
@@ -95,9 +95,8 @@ class Application:
         self._pool = await self._open_pool(settings.database_pool_max)
         # Exports hold connections for as long as their readers take; what else the worker does must not wait for that.
         self._export_pool = await self._open_pool(settings.admin_exports_max)
-        self._upstreams = upstreams.build(
-            settings, self._upstream_url, clock=loop.time, on_event=self._count_connection
-        )
+        self._upstreams = upstreams.build(settings, self._upstream_url, clock=loop.time)
+        metrics.on_read.append(self._count_connections)
         self._prices = PriceSource.from_settings(settings, fetch_stored)
         self._tokenizer = installed(settings.tokenizer)
         recorder = WriteThrough if settings.spool == "postgres" else Recorder
@@ -155,7 +154,7 @@ class Application:
         draw = random.Random(random.SystemRandom().getrandbits(64)).getrandbits  # noqa: S311
 
         self._pressure = Pressure(settings.overload_lag_s, loop.time, on_refused=self._count_refused)
-        clocks = Clocks(loop.time, _now_us, lambda now_us: uuid7(now_us, draw(64)))
+        clocks = Clocks(loop.time, _now_us, Ids(draw).new)
         cors = Cors(settings.cors, settings.cors_origins)
         owners = Owners(self._pool, settings, metrics=metrics, clock=loop.time)
         makers = Makers(owners, self._quotas, caller_of=self._keyring.caller_of, follow=settings.follow)
@@ -335,11 +334,10 @@ class Application:
     def _count_refused(self, count: int) -> None:
         self._metrics.refusals.inc(("pressure",), count)
 
-    def _count_connection(self, event: str) -> None:
-        if event == "opened":
-            self._metrics.upstream_opened.inc()
-        else:
-            self._metrics.upstream_reused.inc()
+    def _count_connections(self) -> None:
+        pools = [upstream.pool for upstream in self._upstreams]
+        self._metrics.upstream_opened.values[()] = sum(pool.dialed for pool in pools)
+        self._metrics.upstream_reused.values[()] = sum(pool.reused for pool in pools)
 
 
 def _now_us() -> int:

@@ -121,11 +121,12 @@ class Histogram(_Instrument):
 
     def observe(self, labels: Labels, value: float) -> None:
         """Hot path. Count one observation; `value` in the unit of the name, mostly seconds."""
-        cell = self.cells.get(labels) or self._cell(labels)
+        cell = self.cells.get(labels) or self.cell(labels)
         cell[bisect_left(self.bounds, value)] += 1
         cell[-1] += value
 
-    def _cell(self, labels: Labels) -> list[float]:
+    def cell(self, labels: Labels) -> list[float]:
+        """The cell that observations with these label values go to, for who has many."""
         key = self._bounded(labels, self.cells, len(self.cells))
         return self.cells.setdefault(key, [0] * (len(self.bounds) + 2))
 

@@ -11,6 +11,15 @@ from proxy.core.record import UsageRecord
 from proxy.core.usage import Usage
 
 START_US = 1_760_000_000_000_000  # 2025-10-09 08:53:20 UTC
+NOTHING_MORE: dict[str, Any] = {
+    "group_id": None,
+    "operation": None,
+    "tags": {},
+    "end_user": None,
+    "streamed": False,
+    "charges": None,
+}
+"""What an open line has to say and need not."""
 
 
 def exchange_id(number: int) -> str:
@@ -28,12 +37,13 @@ def make_open(number: int, **changes: Any) -> OpenLine:
         provider="openai",
         endpoint="/v1/chat/completions",
         method="POST",
-        model="gpt-5",
+        requested_model="gpt-5",
         input_tokens=100,
         output_tokens=1_000,
         cost_nanousd=7_000,
+        **NOTHING_MORE,
     )
-    return replace(line, **changes)
+    return line._replace(**changes)
 
 
 def make_record(number: int, **changes: Any) -> UsageRecord:

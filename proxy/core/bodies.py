@@ -12,6 +12,7 @@ from proxy.core.record import MESSAGE_CHARS_MAX
 from proxy.core.redact import shorten
 from proxy.core.sieve import Sieve, reduce
 from proxy.core.streams import Meter
+from proxy.core.tally import Tally
 from proxy.core.usage import Reading
 
 BODY_BYTES_MAX = 2**20
@@ -29,7 +30,8 @@ class JsonMeter(Meter):
     __slots__ = ("_failed", "_held", "_held_bytes", "_sieve")
 
     def __init__(self, call: Call, status: int) -> None:
-        super().__init__(call)
+        self._call = call  # not through super(), see LengthBody
+        self._tally = Tally()
         self._failed = status >= 400
         self._held: list[bytes] = []
         self._held_bytes = 0

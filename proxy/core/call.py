@@ -118,7 +118,14 @@ def read_call_behind(
         if encoding is not None:
             body = decode_labelled(body, encoding, DECODED_MAX_BYTES)
         if body:
-            fields, is_form = _fields(body, header)
+            # What a body is decides, not what its content type says: a wrong label is no way around metering.
+            is_form = False
+            if len(body) > CONTAINERS_MAX:
+                refuse_dense(body)
+            try:
+                fields = orjson.loads(body)
+            except ValueError:
+                fields, is_form = _lenient_fields(body, header)
             if type(fields) is dict and not is_form and endpoint.meter != "none":
                 text_bytes, media_tokens = estimate.input_of(body)
     if endpoint.meter in _LISTENS:
@@ -167,17 +174,8 @@ def with_form(call: Call, fields: Mapping[str, str]) -> Call:
     )
 
 
-def _fields(body: bytes, header: Callable[[bytes], bytes | None]) -> tuple[Any, bool]:
-    """The body as a mapping of its fields, and whether it is a form; None when it can't be understood.
-
-    What a body is decides, not what its content type says: a wrong label is no way around metering.
-    """
-    if len(body) > CONTAINERS_MAX:
-        refuse_dense(body)
-    try:
-        return orjson.loads(body), False
-    except ValueError:
-        pass
+def _lenient_fields(body: bytes, header: Callable[[bytes], bytes | None]) -> tuple[Any, bool]:
+    """A body that is no strict JSON as a mapping of its fields, and whether it is a form; None when it can't be understood."""
     content_type = header(b"content-type") or b""
     if b"multipart/" in content_type.lower():
         return read_form(body, content_type), True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from proxy.core import endpoints, labels
 from proxy.core.endpoints import Endpoint
@@ -14,7 +15,8 @@ _AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _NOTHING: Mapping[str, Any] = {}
 
 
-class CallHead(NamedTuple):
+@dataclass(frozen=True, slots=True)  # no named tuple: to read a field of one takes three times as long
+class CallHead:
     """None is "not said"."""
 
     method: str

@@ -40,7 +40,7 @@ def encode_ownership(ownership: Ownership, charges: tuple[Charge, ...]) -> dict[
     if ownership.maker is not None:
         fields["maker"] = ownership.maker.columns()
     if ownership.maker_charges:
-        fields["maker_charges"] = [_charge_fields(charge) for charge in ownership.maker_charges]
+        fields["maker_charges"] = [charge[:6] for charge in ownership.maker_charges]
     return fields
 
 
@@ -56,17 +56,6 @@ def _made_fields(made: Made) -> dict[str, Any]:
     if owner is not None:
         fields |= owner.columns() | {"model": owner.model, "upstream": owner.upstream}
     return fields
-
-
-def _charge_fields(charge: Charge) -> list[Any]:
-    return [
-        charge.quota_id,
-        charge.window_start,
-        charge.scope_id,
-        charge.amount,
-        charge.share_id,
-        charge.held,
-    ]
 
 
 def object_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def input_of(body: bytes) -> tuple[int, int]:
     if body.find(b"image") >= 0:  # not `in`: see references.hides_names
         # {"type":"image_url","image_url":…} names it twice, {"type":"input_image","image_url":…} once each.
         media_tokens += (sum(map(body.count, _IMAGE_LINKS)) + 1) // 2 * IMAGE_TOKENS
-    return max(text_bytes, 0), media_tokens
+    return max(text_bytes, 0) if large else text_bytes, media_tokens
 
 
 def _data_urls(body: bytes) -> Iterator[tuple[bytes, int]]:

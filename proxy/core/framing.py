@@ -29,7 +29,7 @@ _NOTED = re.compile(
 )
 # Hop-by-hop (RFC 9110, 7.6.1), and names that are ours to set. Transfer-Encoding and Trailer are dropped only where the
 # body is framed anew, since otherwise the chunks pass as they are.
-_DROPPED = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id", _OUR_PREFIX})  # fmt: skip
+DROPPED = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id", _OUR_PREFIX})  # fmt: skip
 _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"trailer"})
 _NOTHING: frozenset[bytes] = frozenset()
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\r\n")
@@ -48,9 +48,12 @@ class ResponseHead:
     http_1_0: bool
     fields: dict[bytes, bytes]
     """The noted headers, names in lower case; of duplicates the first, except transfer-encoding, which is joined."""
-    noted: list[tuple[int, bytes]]
-    """Where the noted lines begin in `raw`, and their lower-case names."""
+    noted: list[tuple[int, bytes]] | tuple[re.Match[bytes], tuple[int, ...]]
+    """Where the noted lines begin in `raw`, and their lower-case names; or the match whose groups are `fields`, and by how much
+    each of these lines begins before its group."""
     keep_alive: bool
+    plain: bool = False
+    """It is known that no line of it has to go."""
 
     def render(self, added: bytes, *, reframed: bool) -> bytes:
         """The head as the client gets it: hop-by-hop lines out, `added` (whole lines with CRLF) at the end. Hot path.
@@ -58,22 +61,34 @@ class ResponseHead:
         `reframed`: the body will be framed by us, so the upstream's own framing lines go too.
         """
         raw = self.raw
-        if raw.startswith(b"HTTP/1.0"):
-            raw = b"HTTP/1.1" + raw[8:]
-        connection = self.fields.get(b"connection")
-        named = _removable(_connection_options(connection)) if connection else _NOTHING
-        dropped = _DROPPED | _FRAMING if reframed else _DROPPED
-        if not named and dropped.isdisjoint(self.fields):
+        if self.plain and not reframed:
             return raw + added + b"\r\n"
+        if self.http_1_0:
+            raw = b"HTTP/1.1" + raw[8:]
+        dropped = DROPPED | _FRAMING if reframed else DROPPED
+        if dropped.isdisjoint(self.fields):
+            return raw + added + b"\r\n"
+        connection = self.fields.get(b"connection")
+        named = _removable(connection) if connection else _NOTHING
         kept, start = [], 0
-        for at, name in self.noted:
-            if name in dropped or name in named:
-                kept.append(raw[start:at])
-                start = raw.index(b"\r\n", at) + 2
+        for at in self._begins(dropped | named if named else dropped):
+            kept.append(raw[start:at])
+            start = raw.index(b"\r\n", at) + 2
         rendered = b"".join((*kept, raw[start:], added, b"\r\n"))
-        if named - _DROPPED:
+        if named - DROPPED:
             rendered = _without_named(rendered, named)
         return rendered
+
+    def _begins(self, names: frozenset[bytes]) -> list[int]:
+        """Where the noted lines of these names begin in `raw`."""
+        if isinstance(self.noted, list):
+            return [at for at, name in self.noted if name in names]
+        match, before = self.noted
+        begins = []
+        for group, name in enumerate(self.fields):
+            if name in names:
+                begins.append(match.start(group + 1) - before[group])
+        return begins
 
 
 def _connection_options(value: bytes) -> frozenset[bytes]:
@@ -83,9 +98,14 @@ def _connection_options(value: bytes) -> frozenset[bytes]:
     return frozenset(option.strip().lower() for option in value.split(b",") if option.strip())
 
 
-def _removable(options: frozenset[bytes]) -> frozenset[bytes]:
+@lru_cache(maxsize=256)
+def _removable(connection: bytes) -> frozenset[bytes]:
     """Of what `Connection:` names, the headers that may be taken off: never the body's framing or description."""
-    return options - _FRAMING - {b"close", b"keep-alive", b"content-type", b"content-encoding"}
+    return (
+        _connection_options(connection)
+        - _FRAMING
+        - {b"close", b"keep-alive", b"content-type", b"content-encoding"}
+    )
 
 
 def _without_named(head: bytes, named: frozenset[bytes]) -> bytes:
@@ -128,11 +148,15 @@ def parse_head(buffer: bytes) -> tuple[ResponseHead, int] | None:
         elif name == b"content-length" and value != fields[name]:
             raise FramingError("the answer has two different lengths")
     connection = fields.get(b"connection")
-    keep_alive = not http_1_0
-    if connection is not None:
-        options = _connection_options(connection)
-        keep_alive = b"close" not in options and (not http_1_0 or b"keep-alive" in options)
+    keep_alive = not http_1_0 if connection is None else keeps_alive(connection, http_1_0=http_1_0)
     return ResponseHead(raw, status, http_1_0, fields, noted, keep_alive), end + 4
+
+
+@lru_cache(maxsize=256)
+def keeps_alive(connection: bytes, *, http_1_0: bool = False) -> bool:
+    """Whether a connection may be used again whose answer has this Connection header."""
+    options = _connection_options(connection)
+    return b"close" not in options and (not http_1_0 or b"keep-alive" in options)
 
 
 @lru_cache(maxsize=256)
@@ -285,7 +309,8 @@ _size_of = lru_cache(maxsize=4096)(_read_size)
 
 def body_of(head: ResponseHead, method: bytes) -> Body:
     """The reader for this answer's body (RFC 9112, 6.3). Raises FramingError."""
-    if method == b"HEAD" or head.status in {204, 304} or head.status < 200:
+    status = head.status
+    if method == b"HEAD" or (status != 200 and (status in {204, 304} or status < 200)):
         return Body(done=True)
     encoding = head.fields.get(b"transfer-encoding")
     length = head.fields.get(b"content-length")

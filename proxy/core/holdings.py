@@ -72,8 +72,8 @@ class Holdings:
                 self.thirsty.append(share)
         return Reservation(holds, need)
 
-    def settle(self, reservation: Reservation, used: Need) -> tuple[Charge, ...]:
-        """End a reservation with what was really used; an unknown cost settles as it was reserved.
+    def settle(self, reservation: Reservation, used: tuple[int, int, int | None]) -> tuple[Charge, ...]:
+        """End a reservation with what was really used, in the order of Need; an unknown cost settles as it was reserved.
 
         What was reserved and not used is free again; what was used beyond it is covered from what is free, and the rest of
         it is overage.
@@ -104,7 +104,10 @@ class Holdings:
             if amount:
                 quota_id, scope_id, start = share.key
                 share_id = share.id if held else 0
-                charges.append(Charge(quota_id, start, scope_id, amount, share_id, held, binding.unit))
+                # Made so, a named tuple takes half as long as when it is called by its name.
+                charges.append(
+                    tuple.__new__(Charge, (quota_id, start, scope_id, amount, share_id, held, binding.unit))
+                )
         return tuple(charges)
 
     # -- windows and limits

@@ -6,6 +6,9 @@ request asked for. No bytes make a meter raise, its memory is bounded, and what 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 from proxy.core.bodies import JsonMeter, TextMeter
 from proxy.core.call import Call
 from proxy.core.chunks import ChunkMeter
@@ -15,18 +18,40 @@ from proxy.core.streams import Meter
 from proxy.core.typed import METERS, TypedMeter
 from proxy.core.usage import Reading
 
-__all__ = ["DECODED_BYTES_MAX", "Meter", "open_meter"]
+__all__ = ["DECODED_BYTES_MAX", "Kind", "Meter", "kind_of", "open_meter"]
 
 DECODED_BYTES_MAX = 2**28
 """A compressed answer is decoded up to this many bytes; a longer one is a bomb and says nothing more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an answer says that it is."""
+
+    is_stream: bool
+    is_json: bool
+    is_text: bool
+    codings: tuple[str, ...] | None
+    """To be undone, in this order; None: one of them is not known."""
+
+
+@lru_cache(maxsize=256)
+def kind_of(content_type: bytes, content_encoding: bytes) -> Kind:
+    """Of two headers' values, b"" where there is none; upstreams have few different ones."""
+    said = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    return Kind(
+        said == "text/event-stream",
+        ("json" in said and "jsonl" not in said) or not said,
+        said.startswith("text/") and "json" not in said,
+        codings_of(content_encoding.decode("latin-1")),
+    )
+
+
 def open_meter(
     call: Call,
+    kind: Kind,
     *,
     status: int,
-    content_type: str,
-    content_encoding: str = "",
     strip_usage: bool = False,
     keep_text: bool = False,
 ) -> Meter:
@@ -35,19 +60,16 @@ def open_meter(
     `strip_usage`: the request was spliced; where the answer is a stream in plain encoding, the meter's `feed_through` takes the
     added bytes out (`Meter.strips` says so). `keep_text`: keep the delivered text (bounded) for a tokenizer.
     """
-    kind = content_type.partition(";")[0].strip().lower()
-    codings = codings_of(content_encoding)
-    if kind == "text/event-stream":
+    codings = kind.codings
+    if kind.is_stream:
         if strip_usage and codings == ():
             return UsageStripper(call, keep_text=keep_text)
         meter = _stream(call, keep_text=keep_text)
-    elif "json" in kind or not kind:
-        meter = JsonMeter(call, status) if "jsonl" not in kind else TextMeter(call, status=status, text=False)
+    elif kind.is_json:
+        meter = JsonMeter(call, status)
     else:
-        meter = TextMeter(call, status=status, text=kind.startswith("text/"))
-    if codings == ():
-        return meter
-    return EncodedMeter(call, meter, codings)
+        meter = TextMeter(call, status=status, text=kind.is_text)
+    return meter if codings == () else EncodedMeter(call, meter, codings)
 
 
 def _stream(call: Call, *, keep_text: bool) -> Meter:

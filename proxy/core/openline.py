@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from proxy.core.quota import Charge
+from proxy.core.quota import ChargeFields
 
 
-@dataclass(slots=True)  # made for each request: see docs/adr/0004 and 0007
-class OpenLine:
+class OpenLine(NamedTuple):
     """One admitted exchange, with the upper estimate that its quotas reserved. Its record has the same id and start.
 
-    If the process dies before the record is written, this becomes a record with outcome "lost".
+    If the process dies before the record is written, this becomes a record with outcome "lost". The fields stand in the
+    order in which they are spooled: more are only ever added at the end.
     """
 
     id: str
@@ -21,21 +21,20 @@ class OpenLine:
     """Must equal the record's: id and start together are its identity."""
     key_id: str
     user_id: str
+    group_id: str | None
     provider: str
     endpoint: str
     method: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    group_id: str | None = None
-    model: str | None = None
-    """As requested."""
-    operation: str | None = None
-    end_user: str | None = None
-    streamed: bool = False
-    input_tokens: int = 0
+    requested_model: str | None
+    operation: str | None
+    tags: Mapping[str, str]
+    end_user: str | None
+    streamed: bool
+    input_tokens: int
     """Upper estimate."""
-    output_tokens: int = 0
+    output_tokens: int
     """The ceiling that was reserved."""
-    cost_nanousd: int | None = 0
+    cost_nanousd: int | None
     """Of the estimated tokens; None: the price is unknown."""
-    charges: tuple[Charge, ...] = ()
-    """What was reserved, as it is settled if the exchange is lost."""
+    charges: tuple[ChargeFields, ...] | None
+    """What was reserved, as it is settled if the exchange is lost; None: nothing."""

@@ -83,7 +83,7 @@ def divide(records: Sequence[UsageRecord], charges: Sequence[Charge]) -> None:
             held -= covered
             if amount:
                 own.append(
-                    replace(charge, amount=amount, held=covered, share_id=charge.share_id if covered else 0)
+                    charge._replace(amount=amount, held=covered, share_id=charge.share_id if covered else 0)
                 )
     for record, own in zip(records, divided, strict=True):
         record.charges = tuple(own)

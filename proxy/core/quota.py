@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple, TypeAlias
 
 Unit = Literal["requests", "tokens", "cost"]
 Scope = Literal["key", "user", "end_user", "group", "everyone"]
@@ -48,8 +48,11 @@ class Quota:
         return (self.unit, self.window, self.model, self.operation, self.tag)
 
 
-@dataclass(slots=True)  # made for each request: see docs/adr/0004
-class Charge:
+ChargeFields: TypeAlias = tuple[str, int, str, int, int, int]
+"""A charge as it is spooled: (quota_id, window_start, scope_id, amount, share_id, held)."""
+
+
+class Charge(NamedTuple):
     """What one exchange settles against one quota window. The recorder adds `amount` to the window's settled sum."""
 
     quota_id: str
@@ -63,7 +66,7 @@ class Charge:
     """The share that covered it, in `quota_shares`; 0: none."""
     held: int = 0
     """The part of `amount` that the share covered, and that it no longer holds once this is settled."""
-    unit: int = field(default=0, compare=False)
+    unit: int = 0
     """What `amount` counts: 0 requests, 1 tokens, 2 cost."""
 
     @property

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from proxy.core.quota import Charge, Quota, Unit, WindowKey
+from proxy.core.quota import ChargeFields, Quota, Unit, WindowKey
 
 UNIT_INDEX: Final[dict[Unit, int]] = {"requests": 0, "tokens": 1, "cost": 2}
 
@@ -125,14 +125,14 @@ class Reservation:
         self.ended = not holds
 
     @property
-    def charges(self) -> tuple[Charge, ...]:
+    def charges(self) -> tuple[ChargeFields, ...]:
         """What to charge when the process dies before the exchange ends: all that was reserved. For the open line."""
-        charges = []
+        charges, need = [], self.need
         for binding, share, covered in self.holds:
-            amount = self.need[binding.unit]
+            amount = need[binding.unit]
             if amount and not binding.concurrent:
                 quota_id, scope_id, start = share.key
-                charges.append(Charge(quota_id, start, scope_id, amount, share.id if covered else 0, covered))
+                charges.append((quota_id, start, scope_id, amount, share.id if covered else 0, covered))
         return tuple(charges)
 
 

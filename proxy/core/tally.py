@@ -20,7 +20,7 @@ ASIDE_BYTES_MAX = 16 * 1024
 def word(value: Any) -> str | None:
     """A short text, or None; a number counts as its digits (some servers send error codes as numbers)."""
     if type(value) is str and value:
-        return value[:WORD_CHARS_MAX]
+        return value if len(value) <= WORD_CHARS_MAX else value[:WORD_CHARS_MAX]
     if type(value) is int:
         return str(value)[:WORD_CHARS_MAX]
     return None

@@ -89,33 +89,39 @@ def read(value: Any, *, duration_unit: str = "audio_ms") -> Usage | None:
     input_tokens = count(get("prompt_tokens") or get("input_tokens"))
     output_tokens = count(get("completion_tokens") or get("output_tokens"))
     total_tokens = count(get("total_tokens")) or input_tokens + output_tokens
-    into = _details(value, _INPUT_DETAILS)
-    outof = _details(value, _OUTPUT_DETAILS)
-    if _BESIDE.isdisjoint(value) and not any(into.values()) and not any(outof.values()):
-        # Most answers detail nothing but zeros: a third of what reading every class of them costs.
-        usage = Usage(input_tokens, output_tokens, total_tokens)
-        usage.units = units
-        return usage
-    cached = into.get("cached_tokens_details") or value.get("cached_tokens_details")
-    cached = cached if type(cached) is dict else {}
-    written = into.get("cache_write_tokens_details")
-    written = written if type(written) is dict else {}
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        total_tokens=total_tokens,
-        cached_input_tokens=count(into.get("cached_tokens") or value.get("cached_tokens")),
-        cache_write_tokens=count(into.get("cache_write_tokens")),
-        cache_write_12h_tokens=count(written.get("ttl_12h_tokens")),
-        input_audio_tokens=count(into.get("audio_tokens")),
-        cached_audio_tokens=count(cached.get("audio_tokens")),
-        input_image_tokens=count(into.get("image_tokens")),
-        cached_image_tokens=count(cached.get("image_tokens") or cached.get("cached_image_tokens")),
-        reasoning_tokens=count(outof.get("reasoning_tokens") or value.get("reasoning_tokens")),
-        output_audio_tokens=count(outof.get("audio_tokens")),
-        output_image_tokens=count(outof.get("image_tokens")),
-        units=units,
-    )
+    into, outof = get(_INPUT_DETAILS[0]), get(_OUTPUT_DETAILS[0])
+    if type(into) is not dict:
+        into = _details(value, _INPUT_DETAILS)
+    if type(outof) is not dict:
+        outof = _details(value, _OUTPUT_DETAILS)
+    usage = Usage(input_tokens, output_tokens, total_tokens)
+    usage.units = units
+    # Most answers detail nothing but zeros, and others only a few classes: the rest of them need not be counted.
+    beside = not _BESIDE.isdisjoint(value)
+    if beside or any(into.values()):
+        if amount := into.get("cached_tokens") or get("cached_tokens"):
+            usage.cached_input_tokens = count(amount)
+        if amount := into.get("cache_write_tokens"):
+            usage.cache_write_tokens = count(amount)
+        if amount := into.get("audio_tokens"):
+            usage.input_audio_tokens = count(amount)
+        if amount := into.get("image_tokens"):
+            usage.input_image_tokens = count(amount)
+        cached = into.get("cached_tokens_details") or get("cached_tokens_details")
+        if type(cached) is dict:
+            usage.cached_audio_tokens = count(cached.get("audio_tokens"))
+            usage.cached_image_tokens = count(cached.get("image_tokens") or cached.get("cached_image_tokens"))
+        written = into.get("cache_write_tokens_details")
+        if type(written) is dict:
+            usage.cache_write_12h_tokens = count(written.get("ttl_12h_tokens"))
+    if beside or any(outof.values()):
+        if amount := outof.get("reasoning_tokens") or get("reasoning_tokens"):
+            usage.reasoning_tokens = count(amount)
+        if amount := outof.get("audio_tokens"):
+            usage.output_audio_tokens = count(amount)
+        if amount := outof.get("image_tokens"):
+            usage.output_image_tokens = count(amount)
+    return usage
 
 
 def _details(value: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

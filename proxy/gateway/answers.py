@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from proxy.core.call import with_form
 from proxy.core.framing import ResponseHead
-from proxy.core.meter import open_meter
+from proxy.core.meter import kind_of, open_meter
 from proxy.core.record import Outcome
 from proxy.gateway.cors import Cors
 from proxy.gateway.exchange import Exchange
@@ -67,8 +67,8 @@ class Answers:
     def answer_head(self, exchange: Exchange, head: ResponseHead) -> bytes:
         """The answer's head came: open the meter; returns the header lines to add."""
         fields = head.fields
-        content_type = fields.get(b"content-type", b"").decode("latin-1")
-        exchange.streamed = content_type[:17].lower() == "text/event-stream"
+        kind = kind_of(fields.get(b"content-type", b""), fields.get(b"content-encoding", b""))
+        exchange.streamed = kind.is_stream
         request_id = fields.get(b"x-request-id")
         if request_id is not None:
             exchange.upstream_request_id = request_id.decode("latin-1")[:REQUEST_ID_MAX_CHARS]
@@ -76,14 +76,13 @@ class Answers:
             exchange.location = location.decode("latin-1")
         added = b"x-proxy-request-id: " + exchange.id.encode() + b"\r\n"
         try:
-            _read_form(exchange)
+            if exchange.form is not None:
+                _read_form(exchange)
             added += self._ledger.quota_lines(exchange)
-            encoding = fields.get(b"content-encoding", b"").decode("latin-1")
             meter = exchange.meter = open_meter(
                 exchange.call,
+                kind,
                 status=head.status,
-                content_type=content_type,
-                content_encoding=encoding,
                 strip_usage=exchange.spliced,
                 keep_text=self._tokenizer is not None and self._tokenizer.ready,
             )
@@ -145,7 +144,8 @@ class Answers:
     def end(self, exchange: Exchange, outcome: Outcome) -> None:
         """The exchange is over: settle and record."""
         try:
-            _read_form(exchange)
+            if exchange.form is not None:
+                _read_form(exchange)
             self._ledger.end(exchange, outcome)
         except Exception as error:  # noqa: BLE001  logged; never the client's
             self._fault("record", error)

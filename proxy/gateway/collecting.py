@@ -58,14 +58,19 @@ class Collecting:
 
     def begin(self, front: Front, request: Request, caller: Caller) -> None:
         """Read the body from now on. Raises Refusal 503 when there is no room for it."""
+        self.check_room(request)
         length = request.length or 0
-        if length and self._bytes + length > self._total_max:
-            raise overloaded("Too many large requests are under way; try again.", "bodies")
         request.collecting = True
         self._callers[request] = caller
         self._bytes += length
         if request.expects_continue and not request.complete:
             front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def check_room(self, request: Request) -> None:
+        """Raise Refusal 503 when there is no room for its body."""
+        length = request.length or 0
+        if length and self._bytes + length > self._total_max:
+            raise overloaded("Too many large requests are under way; try again.", "bodies")
 
     def end(self, request: Request) -> Caller | None:
         """It is there, or will not be; whose it is, None when it was not being read."""

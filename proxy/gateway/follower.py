@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.core.call import read_call
 from proxy.core.claims import owner_of_row
 from proxy.core.headers import request_head
-from proxy.core.meter import open_meter
+from proxy.core.meter import kind_of, open_meter
 from proxy.core.usage import Reading
 from proxy.gateway.clocks import Clocks
 from proxy.gateway.exchange import Exchange
@@ -179,9 +179,8 @@ class Follower:
                 body=None,
                 body_bytes=0,
             ),
+            kind_of(fields.get(b"content-type", b""), fields.get(b"content-encoding", b"")),
             status=found.head.status,
-            content_type=fields.get(b"content-type", b"").decode("latin-1"),
-            content_encoding=fields.get(b"content-encoding", b"").decode("latin-1"),
         )
         meter.feed(found.content)
         return meter.finish(True)

@@ -46,9 +46,7 @@ class Front(asyncio.Protocol):
         self._inner: Handover | None = None
         self._queue: deque[Request] = deque()
         self._early = b""
-        self._feeding = False
-        self._pumping = False
-        self._tunnel = False
+        self._feeding = self._pumping = self._tunnel = False
         self._lingered = -1
         self._intake: Intake = cast("Intake", None)
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
@@ -111,8 +109,8 @@ class Front(asyncio.Protocol):
         if self._inner is not None:
             inner, self._inner = self._inner, None
             inner.protocol.connection_lost(exc)
-        exchange, self.exchange = self.exchange, None
-        request, self.active = self.active, None
+        exchange, request = self.exchange, self.active
+        self.exchange = self.active = None
         if exchange is not None:
             exchange.client_gone()
         elif request is not None:
@@ -164,8 +162,7 @@ class Front(asyncio.Protocol):
         What was written still reaches the client: a framed body just stays unfinished. A body that the connection's
         end would complete can only be told to be broken by a reset.
         """
-        self.exchange = None
-        self.active = None
+        self.exchange = self.active = None
         self.closing = True
         if not framed:
             reset_on_close(self.transport)
@@ -174,14 +171,15 @@ class Front(asyncio.Protocol):
     def answered(self, *, close: bool) -> None:
         """The active request's answer has been written in full."""
         request = self.active
-        self.exchange = None
-        self.active = None
+        self.exchange = self.active = None
         if close or self.closing or request is None or not request.complete:
             self._close(unread=request is not None and not request.complete)
             return
-        self.resume_reading()
+        if self._intake.paused:
+            self._intake.resume()
         self.deadline = self._pass.now() + self._pass.keepalive_s
-        self._pump()
+        if self._early or self._queue:
+            self._pump()
 
     def refuse(self, refusal: Refusal, extra: bytes = b"") -> None:
         """Answer the active request ourselves; `extra` are header lines with CRLF."""
@@ -236,24 +234,24 @@ class Front(asyncio.Protocol):
         data, self._early = self._early + data, b""
         if self.closing:
             return
-        ours = leads_to_v1(data)
-        if ours is None:
+        request = self._reader.again(data)
+        if request is not None:
+            self._begin(request)
+        elif (ours := leads_to_v1(data)) is None:
             self._early = data
-            return
-        if ours:
+        elif ours:
             self._feed(data)
-            return
-        self.deadline = 0.0
-        self._inner = Handover(self._admin(), self.transport)
-        self._inner.receive(data)
+        else:
+            self.deadline = 0.0
+            self._inner = Handover(self._admin(), self.transport)
+            self._inner.receive(data)
 
     def _feed(self, data: bytes) -> None:
-        self._feeding = True
+        self._feeding, rest = True, b""
         try:
             rest = self._reader.feed(data)
         except Refusal as refusal:
             self._malformed(refusal)
-            rest = b""
         finally:
             self._feeding = False
         if rest and self._tunnel and self.exchange is not None:
@@ -283,11 +281,15 @@ class Front(asyncio.Protocol):
             self._pumping = False
 
     def _start(self, request: Request) -> None:
-        if not request.target.startswith(V1) and not leads_to_v1(b"X " + request.target):
+        if request.target.startswith(V1) or leads_to_v1(b"X " + request.target):
+            self._begin(request)
+        else:
             self._close(unread=False)  # pipelined behind a data-plane request: the client asks again
-            return
+
+    def _begin(self, request: Request) -> None:
         self.active = request
-        self.resume_reading()
+        if self._intake.paused:
+            self._intake.resume()
         self.deadline = 0.0 if request.complete else self._pass.now() + self._pass.body_timeout_s
         self._pass.begin(self, request)
         if request.complete and request.collecting and self.active is request:
@@ -317,11 +319,9 @@ class Front(asyncio.Protocol):
 
     def request_head(self, request: Request) -> None:
         """A head is complete: the request can start, or waits for its turn."""
-        if self.closing:
-            return
-        if self.active is None and not self._queue:
+        if self.active is None and not self._queue and not self.closing:
             self._start(request)
-        else:
+        elif not self.closing:
             self._queue.append(request)
 
     def request_body(self, request: Request, data: bytes) -> None:

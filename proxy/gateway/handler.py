@@ -162,10 +162,13 @@ class Handler:
             self._fault(front)
 
     def _enter(self, front: Front, request: Request, caller: Caller) -> None:
-        if self._collecting.wants(request, caller):
-            self._collecting.begin(front, request, caller)
-        else:
+        if not self._collecting.wants(request, caller):
             self._pass(front, request, caller, None)
+        elif request.complete:
+            self._collecting.check_room(request)
+            self._pass(front, request, caller, request.take_body())
+        else:
+            self._collecting.begin(front, request, caller)
 
     # -- admit
 

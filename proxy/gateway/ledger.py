@@ -21,7 +21,7 @@ from proxy.core.refusal import Refusal
 from proxy.core.shares import Need
 from proxy.core.usage import Reading, Usage
 from proxy.gateway.clocks import Clocks
-from proxy.gateway.counting import count_exchange, log_exchange
+from proxy.gateway.counting import Counting, log_exchange
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.findings import BROKEN, error_of, has_failed, is_untold, usage_of
 from proxy.gateway.ownership import Makers
@@ -78,7 +78,7 @@ class Ledger:
         self.unopened = recorder.unopened
         """Why exchanges, by their ids, may not be forwarded; to be looked at when `then` calls back."""
         self._prices = prices
-        self._metrics = metrics
+        self._counting = Counting(metrics)
         self._default_output_tokens = default_output_tokens
         self._tokenizer = tokenizer
 
@@ -99,14 +99,15 @@ class Ledger:
             call.model is not None
         ):  # a form's model is inside the upload; what it costs is settled, not reserved
             cost = self._prices.book.ceiling(
-                _price_list(exchange),
+                price_list_of(exchange.upstream.provider, call.endpoint.template),
                 call.model,
                 call.service_tier,
                 call.input_estimate_tokens,
                 ceiling,
                 exchange.request.started_us / 1e6,
             )
-        return Need(1, call.input_estimate_tokens + ceiling, cost)
+        # Made so, a named tuple takes half as long as when it is called by its name.
+        return tuple.__new__(Need, (1, call.input_estimate_tokens + ceiling, cost))
 
     def open(self, exchange: Exchange, need: Need) -> None:
         """Note durably that the exchange is about to be forwarded. Raises Refusal (503) when the spool is full."""
@@ -114,26 +115,12 @@ class Ledger:
         if caller is None:
             return
         input_tokens = min(call.input_estimate_tokens, need.tokens)
-        line = OpenLine(
-            exchange.id,
-            exchange.request.started_us,
-            caller.key_id,
-            caller.user_id,
-            exchange.upstream.provider,
-            call.endpoint.template,
-            call.method,
-            call.tags,
-        )
-        line.group_id = caller.group_id
-        line.model = call.model
-        line.operation = call.operation
-        line.end_user = call.end_user
-        line.streamed = call.stream
-        line.input_tokens = input_tokens
-        line.output_tokens = need.tokens - input_tokens
-        line.cost_nanousd = need.cost_nanousd
-        if reservation is not None:
-            line.charges = reservation.charges
+        line = tuple.__new__(OpenLine, (
+            exchange.id, exchange.request.started_us, caller.key_id, caller.user_id, caller.group_id,
+            exchange.upstream.provider, call.endpoint.template, call.method, call.model, call.operation, call.tags,
+            call.end_user, call.stream, input_tokens, need.tokens - input_tokens, need.cost_nanousd,
+            reservation.charges or None if reservation is not None else None,
+        ))  # fmt: skip
         try:
             self._recorder.open(line)
         except Refusal:
@@ -202,33 +189,13 @@ class Ledger:
         usage, source = usage_of(exchange, outcome, reading, self._tokenizer)
         self._record(exchange, outcome, reading, usage, source, child=True)
 
-    def _settle(
-        self, exchange: Exchange, outcome: Outcome, tokens: int, costs: list[int | None], *, known: bool
-    ) -> tuple[Charge, ...]:
-        """End the reservation with what the exchange used: its tokens, and the costs of it and of its parts."""
-        reservation = exchange.reservation
-        if reservation is None:
-            return ()
-        exchange.reservation = None
-        if not known and outcome not in _COUNTED:
-            self._quotas.release(reservation)
-            return ()
-        return self._quotas.settle(
-            reservation,
-            tokens=tokens,
-            cost_nanousd=costs[0]
-            if len(costs) == 1
-            else total_cost(costs, reservation.need.cost_nanousd or 0),
-            counted=True,
-        )
-
     def _cost(self, exchange: Exchange, reading: Reading, usage: Usage, source: UsageSource) -> Cost:
         """What it cost, at the price of the model and tier that served."""
         if source == "none":
             return UNKNOWN_COST if reading.unknown else NO_COST
         call = exchange.call
         return self._prices.book.cost(
-            _price_list(exchange),
+            price_list_of(exchange.upstream.provider, call.endpoint.template),
             reading.model or call.model,
             reading.service_tier or call.service_tier,
             usage if reading.usage is not None or source == "estimated" else None,
@@ -239,7 +206,8 @@ class Ledger:
         self, exchange: Exchange, record: UsageRecord, reading: Reading, *, child: bool
     ) -> list[UsageRecord]:
         """The records of the answer's parts, at the prices of their own models."""
-        book, prices, at = self._prices.book, _price_list(exchange), exchange.request.started_us / 1e6
+        book, at = self._prices.book, exchange.request.started_us / 1e6
+        prices = price_list_of(exchange.upstream.provider, exchange.call.endpoint.template)
         found = []
         for part in reading.parts:
             tier = book.part_tier(prices, part, record.service_tier, at)
@@ -263,7 +231,6 @@ class Ledger:
         call, caller, request = exchange.call, exchange.caller, exchange.request
         assert caller is not None
         cost = self._cost(exchange, reading, usage, source)
-        error_type, error_code, error_message = error_of(refusal, reading)
         started_us = self.now_us() if child else request.started_us
         ownership = None
         if _concerns_objects(call):
@@ -292,8 +259,8 @@ class Ledger:
         record.end_user = call.end_user
         record.streamed = exchange.streamed
         record.status = exchange.client_status
-        record.error_type, record.error_code = error_type, error_code
-        record.error_message = redact(error_message)[:MESSAGE_CHARS_MAX] if error_message else None
+        record.error_type, record.error_code, message = error_of(refusal, reading)
+        record.error_message = redact(message)[:MESSAGE_CHARS_MAX] if message else None
         record.finish_reason = reading.finish_reason
         record.service_tier = reading.service_tier or call.service_tier
         record.object_id = reading.object_id
@@ -307,35 +274,38 @@ class Ledger:
             record.duration_ms = round((now - request.started) * 1000)
             record.bytes_in, record.bytes_out = request.received, exchange.bytes_out
         self._settle_and_keep(exchange, record, reading, child=child)
-        count_exchange(self._metrics, exchange, record, now)
-        log_exchange(log, record)
+        self._counting.count(exchange, record, now)
+        if log.isEnabledFor(logging.DEBUG):
+            log_exchange(log, record)
 
     def _settle_and_keep(
         self, exchange: Exchange, record: UsageRecord, reading: Reading, *, child: bool
     ) -> None:
         """Settle what the record and its parts used, and hand them to the recorder."""
-        known = record.usage_source != "none"
-        tokens = record.usage.input_tokens + record.usage.output_tokens
-        if not reading.parts:
-            record.charges = self._settle(
-                exchange, record.outcome, tokens, [record.cost_nanousd], known=known
-            )
+        tokens, cost_nanousd = record.usage.input_tokens + record.usage.output_tokens, record.cost_nanousd
+        reservation, exchange.reservation = exchange.reservation, None
+        parts = self._parts(exchange, record, reading, child=child) if reading.parts else ()
+        if parts and reservation is not None:
+            tokens += sum(part.usage.input_tokens + part.usage.output_tokens for part in parts)
+            costs = [each.cost_nanousd for each in (record, *parts)]
+            cost_nanousd = total_cost(costs, reservation.need.cost_nanousd or 0)
+        charges: tuple[Charge, ...] = ()
+        if reservation is not None:
+            if record.usage_source == "none" and record.outcome not in _COUNTED:
+                self._quotas.release(reservation)
+            else:
+                charges = self._quotas.settle(reservation, tokens, cost_nanousd)
+        if not parts:
+            record.charges = charges
             self._recorder.record(record)
             return
-        parts = self._parts(exchange, record, reading, child=child)
-        tokens += sum(part.usage.input_tokens + part.usage.output_tokens for part in parts)
-        costs = [each.cost_nanousd for each in (record, *parts)]
-        divide((record, *parts), self._settle(exchange, record.outcome, tokens, costs, known=known))
+        divide((record, *parts), charges)
         self._recorder.record(record, *parts)
         for part in parts:
-            count_exchange(self._metrics, exchange, part, 0.0)
+            self._counting.count(exchange, part, 0.0)
 
 
 def _concerns_objects(call: Call) -> bool:
     """Whether an answer to it may make or show an object. Hot path."""
     objects = call.endpoint.objects
     return objects is not NO_OBJECTS and (call.stores is True or not objects.opt_in)
-
-
-def _price_list(exchange: Exchange) -> str:
-    return price_list_of(exchange.upstream.provider, exchange.call.endpoint.template)

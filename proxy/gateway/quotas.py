@@ -8,10 +8,10 @@ what it guarantees are written down in docs/explanation/quotas.md.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from math import ceil
 from typing import Literal
 
 from proxy.core.admission import Rules, no_quotas, refuse, unknown_price
@@ -19,7 +19,7 @@ from proxy.core.call import Call
 from proxy.core.caller import Caller
 from proxy.core.holdings import Holdings
 from proxy.core.money import NANO
-from proxy.core.quota import Charge, Quota
+from proxy.core.quota import NO_END, Charge, Quota
 from proxy.core.refusal import unavailable
 from proxy.core.shares import UNBOUND, Binding, Need, Reservation, Share
 from proxy.gateway.quota_clerk import Clerk
@@ -35,13 +35,8 @@ SHARE_TTL_S = 30.0
 RULES_MAX = 100_000
 DOWN_RETRY_S = 1
 _UNITS = (b"requests", b"tokens", b"cost")
-_LINES = tuple(
-    b"x-quota-limit-" + unit + b": %b\r\nx-quota-remaining-" + unit + b": %b\r\n" for unit in _UNITS
-)
-_LINES_AND_RESET = tuple(
-    lines + b"x-quota-reset-" + unit + b": %d\r\n" for lines, unit in zip(_LINES, _UNITS, strict=True)
-)
 _COST = 2
+_NEVER = -1
 
 
 def boot_clock() -> float:
@@ -147,7 +142,7 @@ class Quotas:
         return reservation
 
     def settle(
-        self, reservation: Reservation, *, tokens: int, cost_nanousd: int | None, counted: bool
+        self, reservation: Reservation, tokens: int, cost_nanousd: int | None, *, counted: bool = True
     ) -> tuple[Charge, ...]:
         """End a reservation with what was used; the charges belong into the exchange's record.
 
@@ -156,7 +151,7 @@ class Quotas:
         if reservation.ended:
             return ()
         requests = reservation.need.requests if counted else 0
-        charges = self.shares.settle(reservation, Need(requests, tokens, cost_nanousd))
+        charges = self.shares.settle(reservation, (requests, tokens, cost_nanousd))
         if self.clerk.room.recalled:
             self.clerk.wake()
         return charges
@@ -256,18 +251,24 @@ class Quotas:
         if reservation is UNBOUND:
             return b""
         held = self._known_shares(caller) if reservation is None else reservation.holds
-        tightest: dict[int, Share] = {}
+        tightest: list[Share | None] = [None, None, None]
         for binding, share, _ in held:
-            unit = binding.unit
-            if unit in tightest:
-                best = tightest[unit]
-                if share.outside + share.free >= best.outside + best.free:
-                    continue
             if not binding.concurrent:
-                tightest[unit] = share
+                best = tightest[binding.unit]
+                if best is None or share.outside + share.free < best.outside + best.free:
+                    tightest[binding.unit] = share
         at, lines = self._clock() + self.clerk.offset, b""
-        for unit, share in sorted(tightest.items()) if len(tightest) > 1 else tightest.items():
-            lines += _lines_of(unit, share, at)
+        for unit, tight in enumerate(tightest):
+            if tight is not None:
+                left = tight.ends - at
+                resets = _NEVER if left == NO_END else ceil(left) if left > 0 else 0
+                remaining = tight.outside + tight.free
+                before, behind = _around(unit, tight.limit, resets)
+                if remaining <= 0:
+                    shown = b"0"
+                else:
+                    shown = _decimal_usd(remaining) if unit == _COST else b"%d" % remaining
+                lines += before + shown + behind
         return lines
 
     def _known_shares(self, caller: Caller) -> list[tuple[Binding, Share, int]]:
@@ -278,21 +279,14 @@ class Quotas:
         return [(binding, share, 0) for binding, share in rules.shares() if share.key[0] in ids]
 
 
-def _lines_of(unit: int, share: Share, at: float) -> bytes:
-    """The header lines of one unit. `at`: Postgres' clock."""
-    if unit == _COST:
-        limit, remaining = _limit_usd(share.limit), _decimal_usd(share.remaining)
-    else:
-        limit, remaining = b"%d" % share.limit, b"%d" % share.remaining
-    if share.ends == math.inf:
-        return _LINES[unit] % (limit, remaining)
-    return _LINES_AND_RESET[unit] % (limit, remaining, max(0, math.ceil(share.ends - at)))
+@lru_cache(maxsize=1_000)
+def _around(unit: int, limit: int, resets: int) -> tuple[bytes, bytes]:
+    """What stands before and behind the remaining amount, the same for a second: of limits there are few."""
+    name, shown = _UNITS[unit], _decimal_usd(limit) if unit == _COST else b"%d" % limit
+    before = b"x-quota-limit-%b: %b\r\nx-quota-remaining-%b: " % (name, shown, name)
+    return before, b"\r\n" if resets == _NEVER else b"\r\nx-quota-reset-%b: %d\r\n" % (name, resets)
 
 
 def _decimal_usd(nanousd: int) -> bytes:
     """Like money.format_nano for what is not negative, in a third of the time: this is on the hot path."""
     return (b"%d.%09d" % divmod(nanousd, NANO)).rstrip(b"0").rstrip(b".")
-
-
-_limit_usd = lru_cache(maxsize=1_000)(_decimal_usd)
-"""Of limits, of which there are few."""

@@ -86,6 +86,22 @@ class RequestReader:
         self.reading: Request | None = None
         """The request whose head was read last; None while a head is being read."""
 
+    def again(self, data: bytes) -> Request | None:
+        """The request that `data` is, when it is one and no more, whole, and with a head that was read before. None: `feed` it.
+        Nearly all requests are such: to tell the owner of a head, then of a body, then of an end takes 17,000 instructions more. Hot path.
+        """
+        known = self._repeated.match(data)
+        if known is None:
+            return None
+        first, length, body = known
+        if len(body) != length:
+            return None
+        request = self.reading = first.again(length, self._now(), self._now_us())
+        request.body.append(body)
+        request.received = length
+        request.complete = True
+        return request
+
     def feed(self, data: bytes) -> bytes:
         """Read on. Returns what is left: what follows a request for an upgrade, which is no HTTP, or one whose head was known.
         Raises Refusal 400, 431, 501 or 505.
@@ -94,9 +110,9 @@ class RequestReader:
             return self._count_off(data)
         begins = not self.busy
         if begins:
-            first = self._repeated.match(data)
-            if first is not None:
-                return self._read_again(first, data)
+            known = self._repeated.match(data)
+            if known is not None:
+                return self._read_again(*known)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -117,13 +133,12 @@ class RequestReader:
             self._repeated.learn(self.reading, data)
         return b""
 
-    def _read_again(self, first: Request, data: bytes) -> bytes:
-        """`data` begins with the head of `first`, but for its length."""
-        length = self._left = self._repeated.length
+    def _read_again(self, first: Request, length: int, data: bytes) -> bytes:
+        """A request with the head of `first`, but for its length; `data` is what has come behind it."""
+        self._left = length
         request = self.reading = first.again(length, self._now(), self._now_us())
         self.busy = True
         self._owner.request_head(request)
-        data = data[self._repeated.used :]
         return self._count_off(data) if data else b""
 
     def _count_off(self, data: bytes) -> bytes:

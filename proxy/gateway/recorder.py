@@ -130,18 +130,21 @@ class Recorder:
         and counted.
         """
         try:
-            payload = encode_record(record)
-            below = [encode_record(part) for part in parts] if parts else ()
+            payloads = (
+                (encode_record(record), *[encode_record(part) for part in parts])
+                if parts
+                else (encode_record(record),)
+            )
         except Exception:
             log.exception("a record could not be written down", extra={"id": record.id})
             self._metrics.recorder_dropped.inc(("fault",))
             self.commit()
             self._spool.end_exchange(record.id)
             return
-        self.recorded += 1 + len(below)
+        self.recorded += len(payloads)
         if self.unopened:
             self.unopened.pop(record.id, None)
-        self._spool.gather_record(record.id, payload, *below)
+        self._spool.gather_record(record.id, payloads)
         if not self._turn.waits:
             self._turn.begin()
 

@@ -187,7 +187,7 @@ class Relay:
             if self._client_open:
                 self._writer.take(raw, content, last=is_last)
             ends.answer_body(self.exchange, content)
-        if not self._draining and not self._paused_upstream:
+        if not is_last and not self._draining and not self._paused_upstream:
             self.deadline = ends.now() + self._limits.idle_s
 
     def upstream_end(self) -> None:

@@ -23,17 +23,13 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*\r\n" % DIGI
 class Repeated:
     """The head that came last on one connection."""
 
-    __slots__ = ("_after", "_before", "_request", "_tries", "length", "used")
+    __slots__ = ("_after", "_before", "_request", "_tries")
 
     def __init__(self) -> None:
         self._before = b""
         self._after = b""
         self._request: Request | None = None
         self._tries = TRIES_MAX
-        self.length = 0
-        """Of the body behind the head that `match` knew."""
-        self.used = 0
-        """Bytes that this head took."""
 
     def learn(self, request: Request, data: bytes) -> None:
         """Remember a request's head. `data` began with it, and is what llhttp has read since the one before ended."""
@@ -48,22 +44,21 @@ class Repeated:
         self._request = request
         self._before, self._after = data[: found.start(1)], data[found.end(1) : end]
 
-    def match(self, data: bytes) -> Request | None:
-        """The request whose head `data` begins with, but for its length; None: llhttp must read it. Hot path."""
+    def match(self, data: bytes) -> tuple[Request, int, bytes] | None:
+        """The request whose head `data` begins with, but for its length, which is the second; the third is what stands behind the
+        head. None: llhttp must read it. Hot path.
+        """
         first, before = self._request, self._before
         if first is None or not data.startswith(before):
             return None
-        start = len(before)
-        end = data.find(b"\r", start, start + DIGITS_MAX + 1)
-        digits = data[start:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
+        digits, found, behind = data[len(before) :].partition(self._after)
+        if not found or not digits.isdigit() or len(digits) > DIGITS_MAX:
             return None
-        self.length = length = int(digits)
+        length = int(digits)
         if not length:
             return None
-        self.used = end + len(self._after)
         self._tries = TRIES_MAX
-        return first
+        return first, length, behind
 
 
 def _is_plain(request: Request) -> bool:

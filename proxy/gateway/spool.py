@@ -77,7 +77,7 @@ class Spool:
         self.gathered_bytes += len(line)
         self._gathered.append((exchange_id, line, ()))
 
-    def gather_record(self, exchange_id: str, *payloads: bytes) -> None:
+    def gather_record(self, exchange_id: str, payloads: tuple[bytes, ...]) -> None:
         """The same of a record, which ends its exchange, and those of its parts."""
         if len(payloads) == 1:
             line = encode_line(RECORD, payloads[0])
@@ -121,11 +121,14 @@ class Spool:
         """Append lines, and remember what they are. Raises OSError, with nothing written."""
         lines = gathered[0][1] if len(gathered) == 1 else b"".join([line for _, line, _ in gathered])
         segment = self._append(lines)
+        opened = self._opened
         for exchange_id, line, payloads in gathered:
             if payloads:
                 segment.records += len(payloads)
                 self.unread += len(payloads)
-                self.end_exchange(exchange_id)
+                found = opened.pop(exchange_id, None)
+                if found is not None:
+                    found[0].waiting_bytes -= len(found[1])
             else:
                 self._opens(segment, exchange_id, line)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
-from proxy.core.framing import Body, FramingError, body_of, parse_head
+from proxy.core.framing import Body, FramingError, body_of
+from proxy.core.headshape import Shapes
 from proxy.gateway.dial import Dialer
 from proxy.gateway.intake import MUCH_BYTES, Intake
 from proxy.gateway.roles import Listener
@@ -158,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._buffer:
                 data = self._buffer + data
                 self._buffer = b""
-            parsed = parse_head(data)
+            parsed = self._pool.shapes.read(data)
             if parsed is None:
                 self._buffer = data
                 return
@@ -262,21 +263,17 @@ class UpstreamConnection(asyncio.Protocol):
 class Pool:
     """The connections to one origin. Idle ones are used last in, first out, so that the surplus ages out."""
 
-    def __init__(
-        self,
-        dialer: Dialer,
-        *,
-        keepalive_s: float,
-        clock: Callable[[], float],
-        on_event: Callable[[str], Any],
-    ) -> None:
+    def __init__(self, dialer: Dialer, *, keepalive_s: float, clock: Callable[[], float]) -> None:
         self._dialer = dialer
         self._keepalive_s = keepalive_s
         self._clock = clock
-        self._on_event = on_event
         self._idle: deque[UpstreamConnection] = deque()
         self._all: set[UpstreamConnection] = set()
         self._closing = False
+        self.dialed = self.reused = 0
+        """How often a connection was opened, and how often one carried another exchange."""
+        self.shapes = Shapes()
+        """The heads of its answers."""
 
     @property
     def open(self) -> int:
@@ -294,7 +291,7 @@ class Pool:
         while self._idle:
             connection = self._idle.pop()
             if now - connection.idle_since < self._keepalive_s and connection.is_usable(now):
-                self._on_event("reused")
+                self.reused += 1
                 return connection
             self._drop(connection)
         return None
@@ -303,7 +300,7 @@ class Pool:
         """A new connection, not idle. Raises DialError."""
         connection = cast("UpstreamConnection", await self._dialer.dial(lambda: UpstreamConnection(self)))
         self._all.add(connection)
-        self._on_event("opened")
+        self.dialed += 1
         return connection
 
     def put(self, connection: UpstreamConnection) -> None:

@@ -55,13 +55,11 @@ class Upstreams:
         yield from self.others
 
 
-def build(
-    settings: Settings, upstream_url: str, *, clock: Callable[[], float], on_event: Callable[[str], Any]
-) -> Upstreams:
+def build(settings: Settings, upstream_url: str, *, clock: Callable[[], float]) -> Upstreams:
     """All upstreams of the settings. Raises SettingsError."""
     key = settings.openai_api_key.get_secret_value()
     try:
-        default = _build_one(settings, DEFAULT, upstream_url, key, None, (), clock=clock, on_event=on_event)
+        default = _build_one(settings, DEFAULT, upstream_url, key, None, (), clock=clock)
         others = []
         for entry in settings.upstreams:
             entry_key = entry.key.get_secret_value()
@@ -76,7 +74,6 @@ def build(
                     entry.provider,
                     entry.models,
                     clock=clock,
-                    on_event=on_event,
                 )
             )
     except (OSError, ValueError) as error:
@@ -93,7 +90,6 @@ def _build_one(
     models: tuple[str, ...],
     *,
     clock: Callable[[], float],
-    on_event: Callable[[str], Any],
 ) -> Upstream:
     origin = Origin.parse(url)
     egress = None
@@ -116,7 +112,7 @@ def _build_one(
         organization=policy_value(settings.organization_header),
         project=policy_value(settings.project_header),
     )
-    pool = Pool(dialer, keepalive_s=settings.upstream_keepalive_s, clock=clock, on_event=on_event)
+    pool = Pool(dialer, keepalive_s=settings.upstream_keepalive_s, clock=clock)
     return Upstream(
         name,
         provider or provider_of(origin.host, default="openai" if name == DEFAULT else name),

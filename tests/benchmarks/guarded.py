@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import orjson
 
-from proxy.core.ids import uuid7
+from proxy.core.ids import Ids
 from proxy.core.key import RANDOM_BYTES, make_key
 from proxy.core.quota import window_at
 from proxy.core.shares import Binding, Grant
@@ -135,7 +135,6 @@ def build(directory: Path) -> Rig:
         settings,
         settings.upstream_url,
         clock=now,
-        on_event=lambda event: metrics.upstream_reused.inc() if event == "reused" else None,
     )
     quotas = Quotas(None, metrics=metrics, clock=now, wall=now)
     ends: list[Callable[[], None]] = []
@@ -179,15 +178,11 @@ def build(directory: Path) -> Rig:
 def same_clocks() -> Clocks:
     """Time and chance that are the same in every run, and, like a worker's, not made in Python where the system's are not."""
     microseconds = count(int(STARTED_S * 1e6), 7).__next__
-    draw = Random(1).getrandbits
 
     def now_us() -> int:
         return microseconds()
 
-    def new_id(now_us: int) -> str:
-        return uuid7(now_us, draw(64))
-
-    return Clocks(count(STARTED_S, 7e-6).__next__, now_us, new_id)
+    return Clocks(count(STARTED_S, 7e-6).__next__, now_us, Ids(Random(1).getrandbits).new)
 
 
 def rows() -> LiveRows:

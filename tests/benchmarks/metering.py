@@ -12,7 +12,7 @@ import orjson
 
 from proxy.core.call import Call, read_call
 from proxy.core.endpoints import match
-from proxy.core.meter import open_meter
+from proxy.core.meter import kind_of, open_meter
 from proxy.core.splice import add_include_usage
 
 ROUNDS = 7
@@ -51,14 +51,14 @@ def call_of(path: bytes) -> Call:
 
 
 def fed(path: bytes, event: bytes, *, strip: bool = False, times: int = 1) -> Callable[[], object]:
-    meter = open_meter(call_of(path), status=200, content_type=SSE, strip_usage=strip)
+    meter = open_meter(call_of(path), kind_of(SSE.encode(), b""), status=200, strip_usage=strip)
     meter.feed_through(event)
     block = event * times
     return (lambda: meter.feed_through(block)) if strip else (lambda: meter.feed(block))
 
 
 def body() -> object:
-    meter = open_meter(CALL, status=200, content_type="application/json")
+    meter = open_meter(CALL, kind_of(b"application/json", b""), status=200)
     meter.feed(BODY)
     return meter.finish(True)
 

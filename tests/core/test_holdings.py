@@ -11,6 +11,7 @@ from proxy.core.shares import Binding, Grant, Need
 AT = 1_760_000_000.0
 HOUR = 1_759_996_800
 TOKENS = Quota("q", "user", "u", "tokens", "hour", 1000)
+TOKENS_UNIT = 1
 KEY = ("q", "u", HOUR)
 
 
@@ -35,7 +36,7 @@ def test_what_is_reserved_is_not_free_and_what_was_not_used_is_again():
     assert (binding.share.free, binding.share.reserved, binding.share.remaining) == (40, 60, 940)
     charges = held.settle(reservation, tokens(25))
 
-    assert charges == (Charge("q", HOUR, "u", 25, 7, 25),)
+    assert charges == (Charge("q", HOUR, "u", 25, 7, 25, TOKENS_UNIT),)
     assert (binding.share.free, binding.share.reserved, binding.share.remaining) == (75, 0, 975)
 
 
@@ -54,7 +55,7 @@ def test_use_beyond_the_reservation_is_covered_from_what_is_free_and_the_rest_is
 
     charges = held.settle(reservation, tokens(130))
 
-    assert charges == (Charge("q", HOUR, "u", 130, 7, 100),)
+    assert charges == (Charge("q", HOUR, "u", 130, 7, 100, TOKENS_UNIT),)
     assert held.overage == [0, 30, 0]
     assert (binding.share.free, binding.share.remaining) == (0, 870)
 
@@ -72,7 +73,7 @@ def test_what_is_lost_with_its_process_is_charged_as_reserved():
     reservation = held.reserve([binding], tokens(60), AT, 0.0)
     assert reservation is not None
 
-    assert reservation.charges == (Charge("q", HOUR, "u", 60, 7, 60),)
+    assert reservation.charges == (("q", HOUR, "u", 60, 7, 60),)
 
 
 def test_nothing_is_admitted_from_the_deadline_on():
@@ -189,7 +190,7 @@ def test_a_soft_quota_holds_nothing_and_is_looked_at_once():
     reservation = held.reserve([binding], tokens(5000), AT, 0.0)
     assert reservation is not None
     assert [ask.demand for ask in held.asks([], AT)] == [0]
-    assert held.settle(reservation, tokens(5000)) == (Charge("q", HOUR, "u", 5000),)
+    assert held.settle(reservation, tokens(5000)) == (Charge("q", HOUR, "u", 5000, unit=TOKENS_UNIT),)
     assert held.overage == [0, 0, 0]
 
 
@@ -198,7 +199,7 @@ def test_without_cover_what_the_worker_itself_counted_still_binds():
     binding = Binding(TOKENS, "u")
     reservation = held.reserve_uncovered([binding], tokens(900), AT)
     assert reservation is not None
-    assert reservation.charges == (Charge("q", HOUR, "u", 900),)
+    assert reservation.charges == (("q", HOUR, "u", 900, 0, 0),)
     held.settle(reservation, tokens(900))
 
     assert held.reserve_uncovered([binding], tokens(101), AT) is None
@@ -212,5 +213,5 @@ def test_a_lost_lease_takes_everything_and_its_reservations_still_charge():
     held.lose()
 
     assert held.reserve([binding], tokens(1), AT, 0.0) is None
-    assert held.settle(reservation, tokens(60)) == (Charge("q", HOUR, "u", 60, 7, 60),)
+    assert held.settle(reservation, tokens(60)) == (Charge("q", HOUR, "u", 60, 7, 60, TOKENS_UNIT),)
     assert held.held == {}

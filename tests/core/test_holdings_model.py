@@ -239,7 +239,7 @@ class Quotas(RuleBasedStateMachine):
     def crash(self, who: int) -> None:
         index = who % len(self.workers)
         dead = self.workers[index]
-        lost = [charge for reservation in dead.open for charge in reservation.charges]
+        lost = [Charge(*each) for reservation in dead.open for each in reservation.charges]
         for charge in lost:
             self.charged[charge.key] = self.charged.get(charge.key, 0) + charge.amount
             self.excess[charge.key] = self.excess.get(charge.key, 0) + charge.amount - charge.held

@@ -12,7 +12,7 @@ import pytest
 from proxy.core import bodies, streams
 from proxy.core.call import Call, read_call
 from proxy.core.estimate import estimate_usage
-from proxy.core.meter import open_meter
+from proxy.core.meter import kind_of, open_meter
 from proxy.core.usage import Part, Reading
 from proxy.core.wsmeter import WsTap
 from tests.corpus import DIRECTORY, Exchange, load, recorded, usage_fields
@@ -43,9 +43,8 @@ def call_of(exchange: Exchange) -> Call:
 def read(exchange: Exchange, pieces: list[bytes], *, strip: bool = False) -> Reading:
     meter = open_meter(
         call_of(exchange),
+        kind_of(exchange.answer(b"content-type").encode(), exchange.answer(b"content-encoding").encode()),
         status=exchange.status,
-        content_type=exchange.answer(b"content-type"),
-        content_encoding=exchange.answer(b"content-encoding"),
         strip_usage=strip,
     )
     for piece in pieces:
@@ -142,8 +141,8 @@ def test_a_client_that_did_not_ask_sees_no_usage(exchange: Exchange) -> None:
     for at in (*cuts(len(body)), None):
         meter = open_meter(
             call_of(exchange),
+            kind_of(exchange.answer(b"content-type").encode(), b""),
             status=200,
-            content_type=exchange.answer(b"content-type"),
             strip_usage=True,
         )
         pieces = [body[:at], body[at:]] if at is not None else [body[i : i + 1] for i in range(len(body))]

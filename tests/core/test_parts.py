@@ -75,15 +75,15 @@ def test_each_record_settles_what_it_used_and_the_first_is_the_request() -> None
         (REQUESTS, Charge("tokens", 0, "user_a", 22, 7, 20, 1), Charge("cost", 0, "user_a", 130, 7, 130, 2)),
     )
     assert [each.charges for each in records] == [
-        (REQUESTS, Charge("tokens", 0, "user_a", 15, 7, 15), Charge("cost", 0, "user_a", 100, 7, 100)),
-        (Charge("tokens", 0, "user_a", 7, 7, 5), Charge("cost", 0, "user_a", 30, 7, 30)),
+        (REQUESTS, Charge("tokens", 0, "user_a", 15, 7, 15, 1), Charge("cost", 0, "user_a", 100, 7, 100, 2)),
+        (Charge("tokens", 0, "user_a", 7, 7, 5, 1), Charge("cost", 0, "user_a", 30, 7, 30, 2)),
     ]
 
 
 def test_a_record_that_no_share_covers_names_none() -> None:
     records = [record(15, 0), record(7, 0)]
     divide(records, (Charge("tokens", 0, "user_a", 22, 7, 15, 1),))
-    assert records[1].charges == (Charge("tokens", 0, "user_a", 7, 0, 0),)
+    assert records[1].charges == (Charge("tokens", 0, "user_a", 7, 0, 0, 1),)
 
 
 def test_an_unknown_cost_settles_what_was_reserved_beyond_the_known_ones() -> None:

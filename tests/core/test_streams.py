@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.core.call import read_call
 from proxy.core.endpoints import routes
-from proxy.core.meter import open_meter
+from proxy.core.meter import kind_of, open_meter
 from proxy.core.streams import Meter, string_end
 from proxy.core.usage import Reading, Usage
 
@@ -20,10 +20,15 @@ SSE = "text/event-stream"
 
 
 def meter(
-    path: str = "/v1/chat/completions", kind: str = SSE, *, body: bytes = b"{}", **options: Any
+    path: str = "/v1/chat/completions",
+    kind: str = SSE,
+    coding: str = "",
+    *,
+    body: bytes = b"{}",
+    **options: Any,
 ) -> Meter:
     call = read_call(method="POST", target=path.encode(), header={}.get, body=body, body_bytes=len(body))
-    return open_meter(call, status=200, content_type=kind, **options)
+    return open_meter(call, kind_of(kind.encode(), coding.encode()), status=200, **options)
 
 
 def event(data: Any, name: str = "") -> bytes:
@@ -186,7 +191,7 @@ def test_no_bytes_make_a_meter_fail_and_their_cut_changes_nothing(
 ) -> None:
     call = read_call(method="POST", target=path.encode(), header={}.get, body=None, body_bytes=0)
     whole, cut = (
-        open_meter(call, status=status, content_type=kind, content_encoding=encoding, strip_usage=strip)
+        open_meter(call, kind_of(kind.encode(), encoding.encode()), status=status, strip_usage=strip)
         for _ in range(2)
     )
     out = whole.feed_through(b"".join(pieces)) + whole.flush()
@@ -221,7 +226,7 @@ def test_no_json_makes_a_reader_fail(path: str, tree: Any, status: int) -> None:
         return
     call = read_call(method="POST", target=path.encode(), header={}.get, body=None, body_bytes=0)
     for kind, data in (("application/json", body), (SSE, b"data: " + body + b"\n\n")):
-        made = open_meter(call, status=status, content_type=kind)
+        made = open_meter(call, kind_of(kind.encode(), b""), status=status)
         made.feed(data)
         reading = made.finish(True)
         if reading.usage is not None:
@@ -312,9 +317,7 @@ def test_usage_in_every_chunk_is_read_from_the_last_of_them() -> None:
 
 
 def test_a_wrong_coding_is_not_counted_and_not_complete() -> None:
-    reading = fed(
-        meter("/v1/responses", "application/json", content_encoding="gzip"), orjson.dumps(completed())
-    )
+    reading = fed(meter("/v1/responses", "application/json", "gzip"), orjson.dumps(completed()))
     assert reading == Reading()
 
 

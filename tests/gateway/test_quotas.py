@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from proxy.core.quota import Quota
+from proxy.core.quota import Charge, Quota
 from proxy.core.refusal import Refusal
 from proxy.core.shares import UNBOUND
 from proxy.gateway.quota_clerk import SPENT_HELD_S
@@ -115,7 +115,7 @@ async def test_a_killed_worker_gives_the_whole_remainder_back_within_the_expiry(
         victim, *others = crew
         passed = sum(await asyncio.gather(*[exchange(crew[n % 3], caller, ONE, chance) for n in range(40)]))
         under_way = [await victim.admit(caller, ONE) for _ in range(5)]
-        spool = victim.spooled + [reservation.charges for reservation in under_way]
+        spool = victim.spooled + [tuple(Charge(*each) for each in held.charges) for held in under_way]
         await victim.kill()
         await settle(
             pool, spool
@@ -164,7 +164,7 @@ async def test_a_recall_that_nobody_answers_ends_after_a_bounded_wait(database_u
 
         assert refused.value.status == 429
         assert time.monotonic() - started < 5
-        assert reservation.charges[0].amount == 500
+        assert Charge(*reservation.charges[0]).amount == 500
 
 
 async def test_a_limit_on_what_is_under_way_holds_across_workers(database_url, pool):

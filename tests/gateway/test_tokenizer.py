@@ -118,7 +118,7 @@ def test_it_is_used_where_it_is_installed_and_wanted(monkeypatch) -> None:
 def broken(body: bytes) -> Exchange:
     """An exchange whose client hung up in the middle of a stream."""
     settings = Settings()
-    upstream = build(settings, settings.upstream_url, clock=lambda: 0.0, on_event=lambda _: None).default
+    upstream = build(settings, settings.upstream_url, clock=lambda: 0.0).default
     call = read_call(
         method="POST", target=b"/v1/chat/completions", header={}.get, body=body, body_bytes=len(body)
     )

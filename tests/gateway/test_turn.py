@@ -85,8 +85,8 @@ def test_a_disk_with_room_for_some_lines_takes_those(
     monkeypatch.setattr(os, "write", small)
     spool = rig.recorder._spool
     spool.gather_open("small", b"{}")
-    spool.gather_record("large", b"x" * 200)
-    spool.gather_record("small", b"{}")
+    spool.gather_record("large", (b"x" * 200,))
+    spool.gather_record("small", (b"{}",))
 
     assert [entry[0] for entry, _ in spool.commit()] == ["large"]
     assert written(rig) == [OPEN, RECORD]

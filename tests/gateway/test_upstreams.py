@@ -10,7 +10,7 @@ from proxy.settings import Settings, SettingsError, UpstreamSettings
 
 def build(**settings):
     made = Settings(openai_api_key="sk-real", **settings)
-    return upstreams.build(made, made.upstream_url, clock=lambda: 0.0, on_event=lambda _: None)
+    return upstreams.build(made, made.upstream_url, clock=lambda: 0.0)
 
 
 def test_without_further_upstreams_openai_serves_everything():

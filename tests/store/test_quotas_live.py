@@ -101,7 +101,7 @@ async def test_postgres_does_what_the_model_ledger_does(pool, seed):
                     if charge.amount:
                         real_id = await _share_id(connection, key, leases[mine])
                         model.settle([charge])
-                        await _settle(connection, replace(charge, share_id=real_id))
+                        await _settle(connection, charge._replace(share_id=real_id))
             elif step == "look":
                 expected = model.look(mine, keys)
                 given = await quotas_live.look(connection, leases[mine], keys)

@@ -1,0 +1,89 @@
+"""Exchanges that ended alike are counted together, and each of them once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from proxy.core.usage import Usage
+from proxy.gateway import counting
+from proxy.gateway.counting import Counting
+from proxy.metrics import Metrics
+from tests.exchanges import make_record
+
+
+def exchange(**more: Any) -> Any:
+    """One that was forwarded 1 ms after it began, and answered 40 ms later."""
+    said = {"refusal": None, "forwarded": 10.001, "ttfb": 10.041, "request": SimpleNamespace(started=10.0)}
+    return SimpleNamespace(**said | more)
+
+
+def values(metrics: Metrics) -> dict[str, dict[tuple[str, ...], Any]]:
+    """What a reader sees, without the series that are nothing."""
+    told = metrics.snapshot()["values"]
+    return {name.removeprefix("openai_proxy_"): dict(rows) for name, rows in told.items() if rows}
+
+
+def test_the_metrics_are_told_when_they_are_read_and_of_each_exchange_once() -> None:
+    metrics = Metrics()
+    counts = Counting(metrics)
+    model = "gpt-5-2025-08-07"
+    detailed = Usage(90, 10, 100, cached_input_tokens=64, reasoning_tokens=8)
+
+    for number in range(3):
+        counts.count(exchange(), make_record(number), 10.101)
+    counts.count(exchange(), make_record(3, usage=detailed, cost_nanousd=None), 10.101)
+    first, again = values(metrics), values(metrics)
+
+    assert first["requests"] == {("/v1/chat/completions", model, "2xx", "success"): 4}
+    assert first["tokens"] == {
+        ("input", model): 360,
+        ("output", model): 40,
+        ("cached_input", model): 64,
+        ("reasoning", model): 8,
+    }
+    assert first["cost_usd"] == {(model,): 1500}
+    assert first["unknown_price"] == {(model,): 1}
+    assert sum(first["overhead_seconds"][()][:-1]) == 4
+    assert sum(first["upstream_seconds"]["/v1/chat/completions", model][:-1]) == 4
+    assert sum(first["ttfb_seconds"]["/v1/chat/completions", model][:-1]) == 4
+    assert again["requests"] == first["requests"]
+    assert again["tokens"] == first["tokens"]
+
+
+def test_what_ended_before_it_was_forwarded_has_no_time_upstream() -> None:
+    metrics = Metrics()
+    counts = Counting(metrics)
+
+    unreachable = make_record(1, outcome="upstream_unreachable", status=502, usage=Usage(), cost_nanousd=0)
+    counts.count(exchange(forwarded=0.0, ttfb=0.0), unreachable, 10.2)
+    found = values(metrics)
+
+    assert [*found["requests"].values()] == [1]
+    assert found["upstream_failures"] == {("upstream_unreachable",): 1}
+    assert "upstream_seconds" not in found
+    assert "tokens" not in found
+
+
+def test_a_refusal_counts_as_a_request_and_by_its_reason() -> None:
+    metrics = Metrics()
+    refusal = SimpleNamespace(reason="quota_tokens_month", code="insufficient_quota")
+
+    Counting(metrics).count(exchange(refusal=refusal), make_record(1, outcome="refused", status=429), 10.1)
+    found = values(metrics)
+
+    assert [key[2:] for key in found["requests"]] == [("4xx", "refused")]
+    assert found["refusals"] == {("quota_tokens_month",): 1}
+    assert "tokens" not in found
+
+
+def test_names_that_clients_choose_take_no_more_memory_than_so_many(monkeypatch) -> None:
+    monkeypatch.setattr(counting, "ALIKE_MAX", 10)
+    metrics = Metrics()
+    counts = Counting(metrics)
+
+    for number in range(100):
+        counts.count(exchange(), make_record(number, served_model=f"m{number}"), 10.1)
+
+    assert len(counts._alike) <= 10
+    assert sum(values(metrics)["requests"].values()) == 100
