@@ -89,6 +89,7 @@ class Call:
 
 Get: TypeAlias = Callable[[str], Any]
 _NOTHING: Mapping[str, Any] = {}
+_NOT_TAKEN: Mapping[int, int] = {}
 
 
 def read_call(
@@ -107,9 +108,13 @@ def read_call(
 
 
 def read_call_behind(
-    head: CallHead, header: Callable[[bytes], bytes | None], body: bytes | None, body_bytes: int
+    head: CallHead,
+    header: Callable[[bytes], bytes | None],
+    body: bytes | None,
+    body_bytes: int,
+    taken: Mapping[int, int] = _NOT_TAKEN,
 ) -> Call:
-    """The same where the head has been read. Raises Refusal 413. Hot path."""
+    """The same where the head has been read, and the body may be a light one (lightbody.py). Raises Refusal 413. Hot path."""
     endpoint = head.endpoint
     fields: Any = None
     text_bytes = media_tokens = 0
@@ -127,7 +132,7 @@ def read_call_behind(
             except ValueError:
                 fields, is_form = _lenient_fields(body, header)
             if type(fields) is dict and not is_form and endpoint.meter != "none":
-                text_bytes, media_tokens = estimate.input_of(body)
+                text_bytes, media_tokens = estimate.input_of(body, taken)
     if endpoint.meter in _LISTENS:
         media_tokens = body_bytes // estimate.AUDIO_BYTES_PER_TOKEN
     said = fields if type(fields) is dict else _NOTHING

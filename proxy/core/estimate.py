@@ -14,17 +14,19 @@ response, a conversation, an uploaded file, a stored prompt) can't be seen and i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from proxy.core.lightbody import BASE64_MARK
 from proxy.core.usage import Reading, Usage
 
 if TYPE_CHECKING:
     from proxy.core.call import Call
 
+_NOTHING: Mapping[int, int] = {}
 UPPER_BYTES_PER_TOKEN = 3
 BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 1_600
@@ -42,7 +44,7 @@ _NOT_READ = frozenset(
      "previous_response_id", "conversation", "reasoning_effort", "verbosity", "truncation", "stop"}
 )  # fmt: skip
 
-_BASE64 = b";base64,"
+_BASE64 = BASE64_MARK
 _DATA_URL = re.compile(rb"data:([a-z]{1,32}+)[^,\"]{0,128}+\Z", re.IGNORECASE)
 _HEAD_MAX_BYTES = 256
 _INPUT_AUDIO = re.compile(rb'"data"\s*+:\s*+"')
@@ -55,12 +57,16 @@ _BLOCK_BYTES = 65_536
 _IMAGE_LINKS = (b'"image_url"', b'"input_image"')
 
 
-def input_of(body: bytes) -> tuple[int, int]:
-    """Text bytes of a JSON body, and the tokens assumed for the media in it. Hot path: one scan of a small body."""
+def input_of(body: bytes, taken: Mapping[int, int] = _NOTHING) -> tuple[int, int]:
+    """Text bytes of a JSON body, and the tokens assumed for the media in it. `taken`: what lightbody.py took out of it, and where.
+    Hot path: one scan of a small body.
+    """
     text_bytes, media_tokens = len(body), 0
-    large = text_bytes > MEDIA_BYTES_MIN
+    large = text_bytes > MEDIA_BYTES_MIN or taken
+    if taken:
+        text_bytes += sum(taken.values())
     if large and _BASE64 in body:
-        for kind, size in _data_urls(body):
+        for kind, size in _data_urls(body, taken):
             text_bytes -= size
             if kind == b"audio":
                 media_tokens += size * 3 // 4 // AUDIO_BYTES_PER_TOKEN + 1
@@ -79,7 +85,7 @@ def input_of(body: bytes) -> tuple[int, int]:
     return max(text_bytes, 0) if large else text_bytes, media_tokens
 
 
-def _data_urls(body: bytes) -> Iterator[tuple[bytes, int]]:
+def _data_urls(body: bytes, taken: Mapping[int, int] = _NOTHING) -> Iterator[tuple[bytes, int]]:
     """The kind and the size of each data URL with base64. By methods of bytes, which take a tenth of the time that a pattern does:
     20 MB of pictures took 160 ms, in which nobody else was served.
     """
@@ -91,8 +97,9 @@ def _data_urls(body: bytes) -> Iterator[tuple[bytes, int]]:
         head = _DATA_URL.search(body[from_:at])
         end = at + len(_BASE64)
         if head is not None:
+            out = taken.get(end, 0)
             end = _end_of_base64(body, end)
-            yield head[1].lower(), end - from_ - head.start()
+            yield head[1].lower(), end - from_ - head.start() + out
         at = body.find(_BASE64, end)
 
 

@@ -26,13 +26,13 @@ _CHOICES_EMPTY = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _NULL_AT_END = re.compile(rb',"usage":null(?=(?:,"obfuscation":"[^"\\{}]*")?\}(?:\r\n\r\n|\n\n)\Z)')
 
 
-def add_include_usage(body: bytes) -> bytes | None:
-    """The body of a streamed chat or completions request with `stream_options.include_usage` set.
+def add_include_usage(body: bytes, light: bytes | None = None) -> bytes | None:
+    """The body of a streamed chat or completions request with `stream_options.include_usage` set. `light`: what lightbody.py left of it.
 
     None when it must stay as it is: not a streamed request, already asking, not understood, or holding one of the names in
     question twice, since readers differ on which of the two counts.
     """
-    if _is_plain(body):
+    if _is_plain(body if light is None else light):
         start = space_end(body, body.find(b"{") + 1)
         return b'%b"stream_options":{"include_usage":true},%b' % (body[:start], body[start:])
     found = members(body, space_end(body, 0))

@@ -21,6 +21,7 @@ from proxy.core.attribution import attribute
 from proxy.core.call import read_call
 from proxy.core.caller import Caller
 from proxy.core.headers import request_head
+from proxy.core.lightbody import LIGHT_FROM_BYTES, without_media
 from proxy.core.refusal import Refusal, media_refused, overloaded
 from proxy.gateway.answers import Answers
 from proxy.gateway.bearers import Bearers
@@ -175,7 +176,12 @@ class Handler:
     def _pass(self, front: Front, request: Request, caller: Caller, body: bytes | None) -> None:
         """Read the call, admit it, forward it. `body` is None when there is none, or when it is streamed on."""
         self.pressure.enter(self.now())
-        call = attribute(call_of(request, body), caller)
+        if body is None or len(body) < LIGHT_FROM_BYTES or request.is_encoded:
+            light = body
+            call = attribute(call_of(request, body), caller)
+        else:
+            light, taken = without_media(body)
+            call = attribute(call_of(request, light, taken), caller)
         upstream = self._upstreams.choose(call.model)
         if request.secret:
             upstream = self._upstreams.named(self._bearers.issuer(request.secret))
@@ -183,22 +189,22 @@ class Handler:
         try:
             self._check(exchange, body)
             admitted = (
-                not self._ledger.write_through and self._knows(exchange, body) and self._admit(exchange)
+                not self._ledger.write_through and self._knows(exchange, light) and self._admit(exchange)
             )
         except Refusal as refusal:
             self._refuse(front, exchange, refusal)
             return
         if admitted:
-            self._forward(front, exchange, body)
+            self._forward(front, exchange, body, light)
             return
-        self._wait(request, self._ask(front, exchange, body))
+        self._wait(request, self._ask(front, exchange, body, light))
 
     def _wait(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._waiting[request] = task
         self._answers.keep_task(task)
 
-    def _knows(self, exchange: Exchange, body: bytes | None) -> bool:
+    def _knows(self, exchange: Exchange, light: bytes | None) -> bool:
         """Whether memory holds everything that admission depends on. False: ask. Raises Refusal."""
         name, caller = exchange.call.on_behalf_of, exchange.caller
         if name is not None and caller is not None:
@@ -206,7 +212,7 @@ class Handler:
             if user is None:
                 return False
             exchange.caller = user
-        return self._owners.knows(exchange, body)
+        return self._owners.knows(exchange, light)
 
     def _admit(self, exchange: Exchange) -> bool:
         """Reserve from memory. False: memory can't decide, ask. Raises Refusal."""
@@ -221,7 +227,7 @@ class Handler:
         self._ledger.open(exchange, need)
         return True
 
-    async def _ask(self, front: Front, exchange: Exchange, body: bytes | None) -> None:
+    async def _ask(self, front: Front, exchange: Exchange, body: bytes | None, light: bytes | None) -> None:
         """What memory could not say is asked of Postgres; then the pass goes on as if nothing had happened."""
         request = exchange.request
         try:
@@ -229,7 +235,7 @@ class Handler:
             assert caller is not None
             if name is not None and caller.service:  # else the caller is the named user already
                 caller = exchange.caller = await self._onbehalf.find(caller, name)
-            if not self._owners.knows(exchange, body):
+            if not self._owners.knows(exchange, light):
                 await self._owners.learn(exchange)
                 self._owners.check(exchange)
             if not self._admit(exchange):
@@ -248,7 +254,7 @@ class Handler:
             self._fault(front)
         else:
             self._waiting.pop(request, None)
-            self._forward(front, exchange, body)
+            self._forward(front, exchange, body, light)
 
     def _check(self, exchange: Exchange, body: bytes | None) -> None:
         """Whether this worker, and what is known of the request, allow it to be admitted at all."""
@@ -261,13 +267,13 @@ class Handler:
 
     # -- forward
 
-    def _forward(self, front: Front, exchange: Exchange, body: bytes | None) -> None:
+    def _forward(self, front: Front, exchange: Exchange, body: bytes | None, light: bytes | None) -> None:
         """Hand over to the relay; where the client did not ask for a stream's usage, ask for it in its place."""
         request, call, upstream = exchange.request, exchange.call, exchange.upstream
         sent = body
         self._answers.keep(exchange, body)
         if body and call.stream and call.endpoint.splices and not call.wants_usage and not request.is_encoded:
-            sent = splice.add_include_usage(body) or body
+            sent = splice.add_include_usage(body, light) or body
             exchange.spliced = sent is not body
         streaming, chunked = sent is None and request.has_body, request.chunked
         look = self._holder.look(exchange)

@@ -5,6 +5,7 @@ on the same connection both are known already.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 
 from proxy.core.call import Call, read_call_behind
@@ -13,9 +14,13 @@ from proxy.core.headers import OnwardHead, request_head
 from proxy.gateway.request import Request
 from proxy.gateway.upstreams import Upstream
 
+_NOT_TAKEN: Mapping[int, int] = {}
 
-def call_of(request: Request, body: bytes | None) -> Call:
-    """What a request asks for; `body` None: it has none, or it is streamed on. Raises Refusal (400)."""
+
+def call_of(request: Request, body: bytes | None, taken: Mapping[int, int] = _NOT_TAKEN) -> Call:
+    """What a request asks for; `body` None: it has none, or it is streamed on; `taken`: what was taken out of it (lightbody.py).
+    Raises Refusal (400).
+    """
     header, known = request.fields.get, request.known
     head = known.call if known is not None else None
     if head is None:
@@ -23,7 +28,7 @@ def call_of(request: Request, body: bytes | None) -> Call:
         if known is not None:
             known.call = head
     bytes_in = request.received if request.complete else request.length or request.received
-    return read_call_behind(head, header, body, bytes_in)
+    return read_call_behind(head, header, body, bytes_in, taken)
 
 
 def onward_head(request: Request, upstream: Upstream, sent: bytes | None, *, identity: bool) -> bytes:

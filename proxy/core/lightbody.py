@@ -1,0 +1,54 @@
+"""A large body without the pictures and files in it, which are most of it: what it says is read from what is left.
+
+Looking for names and parsing JSON take a nanosecond for a byte or more, several times over, and nobody else is served meanwhile; finding
+where a text ends takes a tenth of that. Only what stands in a text behind `;base64,` and is nothing but base64 is taken out, so
+what is left is the same JSON, with shorter texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+LIGHT_FROM_BYTES: Final = 65_536
+"""Smaller bodies are read as they are."""
+PIECE_BYTES_MIN: Final = 4_096
+"""Smaller pieces are left."""
+LOOKS_MAX: Final = 2_048
+"""How many data URLs are looked at."""
+BASE64_MARK: Final = b";base64,"
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_BLOCK_BYTES = 65_536
+
+
+def without_media(body: bytes) -> tuple[bytes, Mapping[int, int]]:
+    """What is left, and how many bytes were taken out of it where: place in what is left -> bytes."""
+    kept: list[bytes] = []
+    taken: dict[int, int] = {}
+    start = left = 0
+    at = body.find(BASE64_MARK)
+    for _ in range(LOOKS_MAX):
+        if at < 0:
+            break
+        first = at + len(BASE64_MARK)
+        last = body.find(b'"', first)
+        if last < 0:
+            break
+        if last - first >= PIECE_BYTES_MIN and _is_base64(body, first, last):
+            kept.append(body[start:first])
+            left += first - start
+            taken[left] = last - first
+            start = last
+        at = body.find(BASE64_MARK, last)
+    if not taken:
+        return body, taken
+    kept.append(body[start:])
+    return b"".join(kept), taken
+
+
+def _is_base64(body: bytes, start: int, end: int) -> bool:
+    """Whether there is nothing else: no backslash either, so that the quote behind it ends the text."""
+    for at in range(start, end, _BLOCK_BYTES):
+        if body[at : min(at + _BLOCK_BYTES, end)].translate(None, _BASE64):
+            return False
+    return True
