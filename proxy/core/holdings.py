@@ -195,6 +195,10 @@ class Holdings:
         in_use = share.granted - share.returned - grant.share_settled
         share.outside = share.limit - grant.settled - in_use
         share.pool = share.limit - grant.settled - grant.held
+        if share.pool < 0 < share.free:
+            # More is out than the limit allows: it was lowered while the answer to a grant was lost, or somebody used more than
+            # they had reserved. What is idle here must not be used on top.
+            self._give_up(share, min(share.free, -share.pool))
         if share.free > spare_before:
             share.spent_until = 0.0
 
@@ -206,10 +210,13 @@ class Holdings:
 
     def recall(self, share: Share) -> None:
         """Give up what is idle in a share."""
-        share.returned += share.free
-        share.outside += share.free
-        share.free = 0
+        self._give_up(share, share.free)
         share.low = 0
+
+    def _give_up(self, share: Share, amount: int) -> None:
+        share.returned += amount
+        share.outside += amount
+        share.free -= amount
 
     def returns(self) -> list[Return]:
         """What was given up and is not yet known to have arrived."""

@@ -165,6 +165,18 @@ def test_a_lowered_limit_takes_back_what_the_higher_one_gave():
     assert lowered.share is binding.share
 
 
+def test_what_a_higher_limit_gave_and_the_worker_never_heard_of_is_not_used_under_the_lower_one():
+    held, binding = Holdings(lease=1, deadline=100.0), Binding(TOKENS, "u")
+    share = held.turn(binding, AT)
+    held.edit(share, replace(TOKENS, limit=60, version=1))
+
+    # 40 were given under the limit of 1,000, in an answer that was lost; others hold 50.
+    held.grant(share, Grant(KEY, 7, 40, 0, 0, 0, 90))
+
+    assert share.free == 10
+    assert [(each.share_id, each.total) for each in held.returns()] == [(7, 30)]
+
+
 def test_a_limit_that_was_changed_and_changed_back_is_asked_for_again():
     held, _ = holding(100)
     later = Binding(replace(TOKENS, version=2.0), "u")

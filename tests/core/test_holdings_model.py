@@ -316,6 +316,37 @@ class Quotas(RuleBasedStateMachine):
         assert settled == {key: amount for key, amount in self.charged.items() if amount}
 
 
+class _Drawn:
+    """Draws what is told."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def draw(self, _strategy: object, label: str = "") -> object:
+        return self.value
+
+
+def test_a_grant_whose_answer_was_lost_before_the_limit_fell() -> None:
+    """Found by the machine below, once in many thousand runs."""
+    machine = Quotas()
+    steps = (
+        lambda: machine.edit(name="requests", factor=0.5),
+        lambda: machine.crash(who=0),
+        lambda: machine.calls(calls=[1, 39, 50], trouble="none", who=1),
+        lambda: machine.calls(calls=[1], trouble="none", who=1),
+        lambda: machine.edit(name="requests", factor=2.0),
+        lambda: machine.calls(calls=[25], trouble="second", who=0),
+        lambda: machine.edit(name="tokens", factor=0.5),
+        lambda: machine.calls(calls=[1], trouble="none", who=0),
+    )
+    machine.begin(rates=[0.92, 0.92], data=_Drawn(-0.4))
+    for step in steps:
+        step()
+        machine.the_ledger_is_consistent()
+        machine.every_worker_is_covered()
+    machine.teardown()
+
+
 def _on_the_wire(ask: Ask) -> tuple[WindowKey, int, int, int]:
     return ask.key, ask.share.limit, ask.least, ask.demand
 
