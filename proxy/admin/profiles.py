@@ -105,7 +105,7 @@ async def _profile(ask: Ask, filters: Filters, statuses: list[Any]) -> dict[str,
 async def _parts(ask: Ask, asked: Question, dimension: Dimension) -> list[Part]:
     times = dimension == "month"
     grouping = Grouping(dimension, sort="name" if times else "cost", ascending=times, limit=ROWS_MAX)
-    rows, _ = await stats.by(ask.connection, asked, grouping)
+    rows, _ = await stats.by(ask.connection, asked, grouping, users=False)
     money = Money.of(ask)
     return [Part(key=row["first"], **sums(row, money)) for row in rows]
 

@@ -129,11 +129,10 @@ class ErrorsView(View):
     by_user: list[ErrorsOf]
 
 
-async def day_rows(ask: Ask, asked: Question) -> dict[date, Row]:
+async def day_rows(ask: Ask, asked: Question, *, users: bool = True) -> dict[date, Row]:
     """Sums by day of the period's zone; days without usage have no row."""
-    rows, _ = await stats.by(
-        ask.connection, asked, Grouping("day", sort="name", ascending=True, limit=len(asked.period.days()))
-    )
+    grouping = Grouping("day", sort="name", ascending=True, limit=len(asked.period.days()))
+    rows, _ = await stats.by(ask.connection, asked, grouping, users=users)
     return {date.fromisoformat(row["first"]): row for row in rows}
 
 
@@ -210,7 +209,7 @@ async def _forecast(ask: Ask, asked: Question, money: Money) -> ForecastView:
     today = ask.now.astimezone(zone)
     midnight = today.replace(hour=0, minute=0, second=0, microsecond=0)
     week = Period(midnight - timedelta(days=WINDOW_DAYS), midnight, zone)
-    rows = await day_rows(ask, asked.over(week))
+    rows = await day_rows(ask, asked.over(week), users=False)
     day_share = min(Fraction(1), Fraction((today - midnight) / timedelta(microseconds=1)) / 86_400_000_000)
     days = week.days()
 
@@ -238,7 +237,7 @@ async def show_performance(ask: Ask) -> PerformanceView:
     """Each model's success rate, latency quantiles, speed, cost and finish reasons."""
     asked = await question(ask, ask.query)
     money = Money.of(ask)
-    rows, _ = await stats.by(ask.connection, asked, Grouping("model", limit=ROWS_MAX))
+    rows, _ = await stats.by(ask.connection, asked, Grouping("model", limit=ROWS_MAX), users=False)
     histograms = await stats.latencies(ask.connection, asked)
     reasons: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     tiers: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -281,8 +280,11 @@ async def show_errors(ask: Ask) -> ErrorsView:
     for row in await stats.outcomes(ask.connection, asked):
         if row["outcome"] not in {"success", "client_gone"}:
             kinds[row["status"], row["outcome"], row["error_code"]] += row["requests"]
-    models, _ = await stats.by(ask.connection, asked, Grouping("model", sort="errors", at_least=1, limit=TOP))
-    users, _ = await stats.by(ask.connection, asked, Grouping("user", sort="errors", at_least=1, limit=TOP))
+    by_model, by_user = (
+        Grouping(dimension, sort="errors", at_least=1, limit=TOP) for dimension in ("model", "user")
+    )
+    models, _ = await stats.by(ask.connection, asked, by_model, users=False)
+    users, _ = await stats.by(ask.connection, asked, by_user, users=False)
     called = await stats.names(ask.connection, "user", [row["first"] for row in users])
     return ErrorsView(
         period=period_view(asked.period),

@@ -37,6 +37,7 @@ Sort = Literal[
     "last_at",
     "name",
 ]
+_Users = Literal["counted", "listed", "none"]
 DETAIL = frozenset(
     {"end_user", "streamed", "finish_reason", "service_tier", "usage_source", "outcome", "failed", "active"}
 )
@@ -154,10 +155,14 @@ async def totals(connection: Connection, question: Question, *, users: bool = Tr
     return row
 
 
-async def by(connection: Connection, question: Question, grouping: Grouping) -> tuple[list[Row], int]:
-    """One page of rows (`first`, `second`, sums), and how many there are on all pages."""
+async def by(
+    connection: Connection, question: Question, grouping: Grouping, *, users: bool = True
+) -> tuple[list[Row], int]:
+    """One page of rows (`first`, `second`, sums, `users`, unless their number need not be known), and how many there are on all pages."""
     dimensions = frozenset(each for each in (grouping.first, grouping.second) if each is not None)
-    sources = await _sources(connection, question, dimensions, grouping.tags)
+    one = "user" in dimensions or len(question.filters.where.get("user", ())) == 1
+    counts: _Users = "counted" if users and not one else "none"
+    sources = await _sources(connection, question, dimensions, grouping.tags, users=counts)
     counted = "counted" if sources.others else "known"
     words = {
         "first": "first_tag" if grouping.first == "tag" else grouping.first,
@@ -166,7 +171,7 @@ async def by(connection: Connection, question: Question, grouping: Grouping) -> 
         "second_shown": _shown(grouping.second),
         "counted": ("_counted",) if sources.others else (),
         "joined": ("_joined",) if sources.others else (),
-        "users": "one" if "user" in dimensions else counted,
+        "users": "one" if one else counted if users else "none",
         "sort": grouping.sort,
         "direction": "asc" if grouping.ascending else "desc",
         "name_direction": "desc" if grouping.sort == "name" and not grouping.ascending else "asc",
@@ -224,7 +229,7 @@ async def _sources(
     grouped: frozenset[str] = frozenset(),
     tags: tuple[str | None, ...] = (),
     *,
-    users: Literal["counted", "listed", "none"] = "counted",
+    users: _Users = "counted",
 ) -> _Sources:
     period = question.period
     changes = rate_changes(question.rate_days, period)

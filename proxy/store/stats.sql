@@ -364,6 +364,9 @@ order by t.sorted_by {direction} nulls last, t.one {name_direction}, t.two;
 -- name: _users_one
         1::bigint
 
+-- name: _users_none
+        null::bigint
+
 -- name: _users_known
         s.known_users
 

@@ -21,6 +21,7 @@ from proxy.store.marks import Marks
 from proxy.store.postgres import Connection
 
 TIMES = frozenset({"year", "month", "day", "hour"})
+FEW_HOURS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +270,21 @@ def _between(windows: Sequence[datetime], start: datetime, end: datetime) -> Ite
 def _count_local_days(
     made: Plan, start: datetime, end: datetime, days: Sequence[Stretch], zone: ZoneInfo
 ) -> None:
-    """Users are counted in folded days, by their hours, and in the hourly sums."""
-    made.people_parts += _day_parts(start, end, days, zone)
+    """Users are counted in folded days, by their hours, and in the hourly sums: also where few hours of a day are wanted, since the sums of
+    these have fewer rows than the day.
+    """
     left = pieces(start, end, {"hour": days}, ("hour",))
     made.people_pieces += [each for each in left if each.grain is None]
+    for part in _day_parts(start, end, days, zone):
+        hours = part.hours.bit_count()
+        if hours > FEW_HOURS:
+            made.people_parts.append(part)
+            continue
+        day = part.start
+        while day < part.end:
+            begins = day + part.shift * HOUR
+            made.people_pieces.append(Piece(None, begins, begins + hours * HOUR))
+            day += DAY
 
 
 def _day_parts(start: datetime, end: datetime, days: Sequence[Stretch], zone: ZoneInfo) -> list[DayPart]:

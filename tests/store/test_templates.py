@@ -113,7 +113,7 @@ def texts():
         first = {"first": label, "first_shown": shown, "other": "none", "second_shown": "none"}
         found.append(fill("stats", "by", {**WHOLE, **BY, **first}))
         found.append(fill("stats", "by", {**WHOLE, **BY, "other": label, "second_shown": shown}))
-    for users in ("one", "known"):
+    for users in ("one", "known", "none"):
         found.append(
             fill("stats", "by", {**WHOLE, **BY, "people": (), "counted": (), "joined": (), "users": users})
         )
