@@ -76,7 +76,11 @@ def overload(house: House) -> list[str]:
                  f"{sizes[0]:.0f} → {max(sizes):.0f}"]
             )  # fmt: skip
     answered_us, refused_us = costs(found)
-    told = f"A request that is refused unread takes {refused_us:.0f} µs of the proxy's CPU, one that is answered {answered_us:.0f} µs."
+    told = (
+        f"A request that is refused unread takes {refused_us:.0f} µs of the proxy's CPU, one that is answered {answered_us:.0f} µs."
+        if refused_us > 0
+        else "What a refusal takes could not be told: the machine's speed changed between the two."
+    )
     where = "The proxy had a core of its own, all else the other." if apart else "There was one core for all."
     return [table(rows), f"{where} {told}"]
 

@@ -190,6 +190,13 @@ async def _flood(job: Job, per_second: float, seconds: float, connections: int) 
     return found
 
 
+PICTURE_OPENS = (
+    b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":[{"type":"image_url","image_url":'
+    b'{"url":"data:image/png;base64,'
+)
+PICTURE_ENDS = b'"}}]}]}'
+
+
 def transfer(url: str, key: str, *, send: int, kind: str) -> tuple[int, float]:
     """Send a body of `send` bytes, whatever is in it, and read the answer. Returns (bytes of the answer, seconds)."""
 
@@ -202,16 +209,15 @@ def transfer(url: str, key: str, *, send: int, kind: str) -> tuple[int, float]:
         writer.write(f"{head}Content-Length: {send}\r\nConnection: close\r\n\r\n".encode())
         block, left = body_block(kind), send
         if kind == "application/json":
-            opened = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"'
-            writer.write(opened)
-            left -= len(opened) + 4
+            writer.write(PICTURE_OPENS)
+            left -= len(PICTURE_OPENS) + len(PICTURE_ENDS)
         while left:
             size = min(left, len(block))
             writer.write(block[:size])
             left -= size
             await writer.drain()
         if kind == "application/json":
-            writer.write(b'"}]}')
+            writer.write(PICTURE_ENDS)
         size = 0
         while data := await reader.read(2**20):
             size += len(data)
