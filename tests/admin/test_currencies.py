@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from proxy.core.period import period
-from proxy.store import folds, people, postgres, records
+from proxy.store import folds, people, records
 from tests.admin import usage
 from tests.admin.conftest import NOW, Api, payload, record
-from tests.databases import lasting_database
+from tests.databases import filled_database
 
 RATES = {
     "BRL": {"2026-01-01": "5.431", "2026-07-05": "5.517", "2026-08-12": "5.6"},
@@ -44,16 +42,14 @@ async def filled(pool) -> list[dict[str, Any]]:
 def usage_of_100_days(request, postgres_server) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(a database with it, what is in it). Each test has a copy: to fold it takes seconds."""
 
-    async def fill(url: str) -> list[dict[str, Any]]:
-        pool = await postgres.open_pool(url)
+    async def fill(pool) -> list[dict[str, Any]]:
         lines = await filled(pool)
         if request.param == "folds":
             assert await folds.make_due(pool, NOW) > 90
-        await pool.close()
         return lines
 
-    with lasting_database(postgres_server) as url:
-        yield urlsplit(url).path.removeprefix("/"), asyncio.run(fill(url))
+    with filled_database(postgres_server, fill) as found:
+        yield found
 
 
 @pytest.fixture

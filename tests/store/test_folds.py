@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -16,12 +15,12 @@ import pytest
 
 from proxy.core.period import Period
 from proxy.core.stretches import GRAINS, block, floor
-from proxy.store import folds, postgres, records, stats
+from proxy.store import folds, records, stats
 from proxy.store.stats import Grouping, Question
 from proxy.store.stats_plan import Asked, plan
 from tests.admin import usage
 from tests.admin.conftest import NOW, payload, record
-from tests.databases import lasting_database
+from tests.databases import filled_database
 from tests.store.folded import CROWD, made, period, usage_of_months
 
 OLD = NOW - timedelta(days=30)
@@ -32,15 +31,13 @@ EVER = period(datetime(2026, 3, 1, tzinfo=UTC), NOW)
 def folded_usage(postgres_server) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(a database with usage that is folded, what is in it). Each test has a copy: to fold it takes seconds."""
 
-    async def fill(url: str) -> list[dict[str, Any]]:
-        pool = await postgres.open_pool(url)
+    async def fill(pool) -> list[dict[str, Any]]:
         lines = await usage_of_months(pool)
         assert await folds.make_due(pool, NOW) > 90
-        await pool.close()
         return lines
 
-    with lasting_database(postgres_server) as url:
-        yield urlsplit(url).path.removeprefix("/"), asyncio.run(fill(url))
+    with filled_database(postgres_server, fill) as found:
+        yield found
 
 
 @pytest.fixture
