@@ -115,7 +115,7 @@ async def test_a_token_stands_for_its_claims_until_it_expires(browser, pool):
     assert await status(browser, "GET", "/admin/audit") == 403, "confined to one group"
 
 
-@pytest.mark.parametrize("exp", [10**30, str(int(time.time()) + 10**9)])
+@pytest.mark.parametrize("exp", [10**30, str(int(time.time()) + 10**9)], ids=["number", "text"])
 async def test_a_token_may_say_that_it_never_ends(browser, exp):
     code, view, _ = await sign_in(
         browser, jwt.encode({"sub": "bea", "role": "read", "exp": exp}, SECRET, "HS256")
