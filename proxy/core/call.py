@@ -19,6 +19,7 @@ from proxy.core.decode import as_utf8, decode_labelled
 from proxy.core.density import CONTAINERS_MAX, refuse_dense, refuse_dense_text
 from proxy.core.endpoints import Endpoint
 from proxy.core.forms import read_form
+from proxy.core.lightbody import NOTHING_TAKEN
 
 DECODED_MAX_BYTES = 64 * 2**20
 END_USER_BYTES_MAX = 128
@@ -89,7 +90,6 @@ class Call:
 
 Get: TypeAlias = Callable[[str], Any]
 _NOTHING: Mapping[str, Any] = {}
-_NOT_TAKEN: Mapping[int, int] = {}
 
 
 def read_call(
@@ -112,7 +112,7 @@ def read_call_behind(
     header: Callable[[bytes], bytes | None],
     body: bytes | None,
     body_bytes: int,
-    taken: Mapping[int, int] = _NOT_TAKEN,
+    taken: Mapping[int, int] = NOTHING_TAKEN,
 ) -> Call:
     """The same where the head has been read, and the body may be a light one (lightbody.py). Raises Refusal 413. Hot path."""
     endpoint = head.endpoint

@@ -16,8 +16,7 @@ def uuid7(now_us: int, randomness: int) -> str:
     Ids made by one process sort by time to the microsecond; `randomness` needs at least 62 bits.
     """
     tail = (_VARIANT | randomness & 0x3FFFFFFFFFFFFFFF).to_bytes(8, "big").hex("-", 6)
-    milliseconds, microseconds = divmod(now_us, 1000)
-    return f"{_begin(milliseconds >> 12)}{_HEX[milliseconds & 0xFFF]}-7{_HEX[microseconds * 4096 // 1000]}-{tail}"
+    return f"{_time(now_us)}-{tail}"
 
 
 class Ids:
@@ -39,11 +38,13 @@ class Ids:
         if not count:
             self._tail = f"-{self._draw(48):012x}"
         self._count = (count + 1) & 0xFFF
-        milliseconds, microseconds = divmod(now_us, 1000)
-        return (
-            f"{_begin(milliseconds >> 12)}{_HEX[milliseconds & 0xFFF]}-7{_HEX[microseconds * 4096 // 1000]}"
-            f"-8{_HEX[count]}{self._tail}"
-        )
+        return f"{_time(now_us)}-8{_HEX[count]}{self._tail}"
+
+
+def _time(now_us: int) -> str:
+    """The first three groups: when, and the version."""
+    milliseconds, microseconds = divmod(now_us, 1000)
+    return f"{_begin(milliseconds >> 12)}{_HEX[milliseconds & 0xFFF]}-7{_HEX[microseconds * 4096 // 1000]}"
 
 
 @lru_cache(maxsize=16)

@@ -8,17 +8,20 @@ what is left is the same JSON, with shorter texts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 LIGHT_FROM_BYTES: Final = 65_536
 """Smaller bodies are read as they are."""
 PIECE_BYTES_MIN: Final = 4_096
 """Smaller pieces are left."""
-LOOKS_MAX: Final = 2_048
-"""How many data URLs are looked at."""
+MEDIA_MAX: Final = 2_048
+"""Pieces of base64 data that are looked at, of either kind; more of them count as text, which is more."""
 BASE64_MARK: Final = b";base64,"
-_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
-_BLOCK_BYTES = 65_536
+IN_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+BLOCK_BYTES: Final = 65_536
+"""How much of it is looked at in one go."""
+NOTHING_TAKEN: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 def without_media(body: bytes) -> tuple[bytes, Mapping[int, int]]:
@@ -27,7 +30,7 @@ def without_media(body: bytes) -> tuple[bytes, Mapping[int, int]]:
     taken: dict[int, int] = {}
     start = left = 0
     at = body.find(BASE64_MARK)
-    for _ in range(LOOKS_MAX):
+    for _ in range(MEDIA_MAX):
         if at < 0:
             break
         first = at + len(BASE64_MARK)
@@ -48,7 +51,7 @@ def without_media(body: bytes) -> tuple[bytes, Mapping[int, int]]:
 
 def _is_base64(body: bytes, start: int, end: int) -> bool:
     """Whether there is nothing else: no backslash either, so that the quote behind it ends the text."""
-    for at in range(start, end, _BLOCK_BYTES):
-        if body[at : min(at + _BLOCK_BYTES, end)].translate(None, _BASE64):
+    for at in range(start, end, BLOCK_BYTES):
+        if body[at : min(at + BLOCK_BYTES, end)].translate(None, IN_BASE64):
             return False
     return True

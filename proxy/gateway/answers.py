@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from proxy.core.call import with_form
+from proxy.core.forms import FormReader
 from proxy.core.framing import ResponseHead
 from proxy.core.meter import kind_of, open_meter
 from proxy.core.record import Outcome
@@ -77,7 +78,7 @@ class Answers:
         added = b"x-proxy-request-id: " + exchange.id.encode() + b"\r\n"
         try:
             if exchange.form is not None:
-                _read_form(exchange)
+                _read_form(exchange, exchange.form)
             added += self._ledger.quota_lines(exchange)
             meter = exchange.meter = open_meter(
                 exchange.call,
@@ -145,7 +146,7 @@ class Answers:
         """The exchange is over: settle and record."""
         try:
             if exchange.form is not None:
-                _read_form(exchange)
+                _read_form(exchange, exchange.form)
             self._ledger.end(exchange, outcome)
         except Exception as error:  # noqa: BLE001  logged; never the client's
             self._fault("record", error)
@@ -166,7 +167,7 @@ class Answers:
         self._metrics.metering_faults.inc((step,))
 
 
-def _read_form(exchange: Exchange) -> None:
+def _read_form(exchange: Exchange, form: FormReader) -> None:
     """Take over what a form said so far; more may come after an early answer."""
-    if exchange.form is not None and exchange.form.fields:
-        exchange.call = with_form(exchange.call, exchange.form.fields)
+    if form.fields:
+        exchange.call = with_form(exchange.call, form.fields)

@@ -175,8 +175,7 @@ class Front(asyncio.Protocol):
         if close or self.closing or request is None or not request.complete:
             self._close(unread=request is not None and not request.complete)
             return
-        if self._intake.paused:
-            self._intake.resume()
+        self.resume_reading()
         self.deadline = self._pass.now() + self._pass.keepalive_s
         if self._early or self._queue:
             self._pump()
@@ -288,8 +287,7 @@ class Front(asyncio.Protocol):
 
     def _begin(self, request: Request) -> None:
         self.active = request
-        if self._intake.paused:
-            self._intake.resume()
+        self.resume_reading()
         self.deadline = 0.0 if request.complete else self._pass.now() + self._pass.body_timeout_s
         self._pass.begin(self, request)
         if request.complete and request.collecting and self.active is request:

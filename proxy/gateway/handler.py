@@ -21,7 +21,7 @@ from proxy.core.attribution import attribute
 from proxy.core.call import read_call
 from proxy.core.caller import Caller
 from proxy.core.headers import request_head
-from proxy.core.lightbody import LIGHT_FROM_BYTES, without_media
+from proxy.core.lightbody import LIGHT_FROM_BYTES, NOTHING_TAKEN, without_media
 from proxy.core.refusal import Refusal, media_refused, overloaded
 from proxy.gateway.answers import Answers
 from proxy.gateway.bearers import Bearers
@@ -176,12 +176,10 @@ class Handler:
     def _pass(self, front: Front, request: Request, caller: Caller, body: bytes | None) -> None:
         """Read the call, admit it, forward it. `body` is None when there is none, or when it is streamed on."""
         self.pressure.enter(self.now())
-        if body is None or len(body) < LIGHT_FROM_BYTES or request.is_encoded:
-            light = body
-            call = attribute(call_of(request, body), caller)
-        else:
+        light, taken = body, NOTHING_TAKEN
+        if body is not None and len(body) >= LIGHT_FROM_BYTES and not request.is_encoded:
             light, taken = without_media(body)
-            call = attribute(call_of(request, light, taken), caller)
+        call = attribute(call_of(request, light, taken), caller)
         upstream = self._upstreams.choose(call.model)
         if request.secret:
             upstream = self._upstreams.named(self._bearers.issuer(request.secret))

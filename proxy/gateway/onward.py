@@ -11,13 +11,12 @@ from dataclasses import replace
 from proxy.core.call import Call, read_call_behind
 from proxy.core.callhead import read_call_head
 from proxy.core.headers import OnwardHead, request_head
+from proxy.core.lightbody import NOTHING_TAKEN
 from proxy.gateway.request import Request
 from proxy.gateway.upstreams import Upstream
 
-_NOT_TAKEN: Mapping[int, int] = {}
 
-
-def call_of(request: Request, body: bytes | None, taken: Mapping[int, int] = _NOT_TAKEN) -> Call:
+def call_of(request: Request, body: bytes | None, taken: Mapping[int, int] = NOTHING_TAKEN) -> Call:
     """What a request asks for; `body` None: it has none, or it is streamed on; `taken`: what was taken out of it (lightbody.py).
     Raises Refusal (400).
     """

@@ -121,14 +121,11 @@ class Spool:
         """Append lines, and remember what they are. Raises OSError, with nothing written."""
         lines = gathered[0][1] if len(gathered) == 1 else b"".join([line for _, line, _ in gathered])
         segment = self._append(lines)
-        opened = self._opened
         for exchange_id, line, payloads in gathered:
             if payloads:
                 segment.records += len(payloads)
                 self.unread += len(payloads)
-                found = opened.pop(exchange_id, None)
-                if found is not None:
-                    found[0].waiting_bytes -= len(found[1])
+                self.end_exchange(exchange_id)
             else:
                 self._opens(segment, exchange_id, line)
 

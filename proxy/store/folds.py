@@ -115,7 +115,7 @@ async def make_due(pool: Pool, now: datetime) -> int:
             if not await connection.fetchval(_SQL["is_folded"], "six", row["start"]):
                 await _fold_six(connection, row["start"], row["end"])
     async with pool.acquire() as connection:
-        due, ends = await _due_blocks(connection, now)
+        due, stay = await _due_blocks(connection, now)
     for each in due:
         async with pool.acquire() as connection, connection.transaction():
             if not await _alone(connection):
@@ -129,10 +129,10 @@ async def make_due(pool: Pool, now: datetime) -> int:
                 await _fold_windows(connection, row["at"])
     cuts = [cut.name for cut in PEOPLE_CUTS]
     await pool.execute(_SQL["forget_sixes"], now, SIX_DAYS, first_days, cuts)
-    stay = [
-        [each.stands[0] for each in ends if each.grain == grain] for grain in ("month_head", "month_tail")
-    ]
-    await pool.execute(_SQL["forget_ends"], cuts, *stay)
+    heads, tails = (
+        [each.stands[0] for each in stay if each.grain == grain] for grain in ("month_head", "month_tail")
+    )
+    await pool.execute(_SQL["forget_ends"], cuts, heads, tails)
     return made
 
 
@@ -177,9 +177,9 @@ async def _fold_from_hours(
 
 
 async def _due_blocks(connection: Connection, now: datetime) -> tuple[list[Piece], list[Piece]]:
-    """Blocks of LARGE grains all of whose days are folded, and that are not, those first that others are made of; and of all there should
-    be those that begin or end where no five does: the head of the last month to the end of its last day, since most reports end
-    there, and tails from where the usual ones begin, or a day later.
+    """Of the blocks of LARGE grains that there should be, since all of their days are folded, those that are not folded, and all; those
+    first that others are made of. Beside the regular ones there is the head of the last month to the end of its last day, since
+    most reports end there, and tails from where the usual ones begin, or a day later.
     """
     first = await connection.fetchval(_SQL["first_folded"])
     if first is None:
@@ -187,22 +187,20 @@ async def _due_blocks(connection: Connection, now: datetime) -> tuple[list[Piece
     known = await folded(connection, first, max(first, now) + HOUR)
     blocks = [each for start, end in known["day"] for each in large_blocks(start, end)]
     bounds = {(each.start, each.end) for each in blocks}
-    ends = [
+    blocks += [
         each
-        for each in (
-            block("month_head", known["day"][-1][1] - DAY),
-            *(block("month_tail", day + DAY) for day in _first_days(now)),
+        for each in dict.fromkeys(
+            (
+                block("month_head", known["day"][-1][1] - DAY),
+                *(block("month_tail", day + DAY) for day in _first_days(now)),
+            )
         )
         if (each.start, each.end) not in bounds
         and each.end - each.start > DAY
         and any(start <= each.start and each.end <= end for start, end in known["day"])
     ]
-    missing = (
-        each
-        for each in dict.fromkeys([*blocks, *ends])
-        if (each.start, each.end) not in known.get(_grain(each), ())
-    )
-    return list(missing), ends
+    missing = [each for each in blocks if (each.start, each.end) not in known.get(_grain(each), ())]
+    return missing, blocks
 
 
 async def _fold_block(connection: Connection, made: Piece) -> None:

@@ -65,12 +65,10 @@ with old as (
 delete from usage_folds r using old where r.cut = any ($4::text[]) and r.grain = 'six' and r.at = old.at;
 
 -- name: forget_ends
--- Heads and tails of months that end, or begin, where no five does, but for some. $1 the cuts, $2 where the heads stand that stay, $3 the
--- tails.
+-- Heads and tails of months that there need not be any more. $1 the cuts, $2 where the heads stand that stay, $3 the tails.
 with old as (
     delete from usage_folded
-    where (grain = 'month_head' and extract(day from at at time zone 'UTC') not in (10, 15, 20, 25) and at <> all ($2::timestamptz[]))
-       or (grain = 'month_tail' and extract(day from at at time zone 'UTC') not in (6, 11, 16, 21) and at <> all ($3::timestamptz[]))
+    where (grain = 'month_head' and at <> all ($2::timestamptz[])) or (grain = 'month_tail' and at <> all ($3::timestamptz[]))
     returning grain, at
 )
 delete from usage_folds r using old where r.cut = any ($1::text[]) and r.grain = old.grain and r.at = old.at;

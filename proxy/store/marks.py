@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from proxy.core.stretches import LARGE, Grain, Stretch, block, joined
 from proxy.store.postgres import Connection, statements
 
 _SQL = statements("marks")
+_Told = TypeVar("_Told")
 Folded: TypeAlias = Mapping[Grain, Sequence[Stretch]]
 """Of each grain what is folded, ordered: each block of LARGE ones, of others stretches."""
 
@@ -37,25 +38,27 @@ async def windows(connection: Connection, start: datetime, end: datetime) -> Seq
     return joined((row["start"], row["end"]) for row in await connection.fetch(_SQL["windows"], start, end))
 
 
-@dataclass(slots=True)
 class Marks:
-    """What is folded, read once for all questions of one transaction that sees one moment (repeatable read)."""
+    """What is folded, read once for all questions of one transaction that sees one moment (repeatable read). What is told may be of more
+    than the period that is asked about.
+    """
 
-    _folded: tuple[datetime, datetime, Folded] | None = None
-    _windows: tuple[datetime, datetime, Sequence[Stretch]] | None = None
+    def __init__(self) -> None:
+        self.folded = _Once(folded)
+        self.windows = _Once(windows)
 
-    async def folded(self, connection: Connection, start: datetime, end: datetime) -> Folded:
-        """As `folded` tells, and maybe of more than the period."""
-        known = self._folded
+
+@dataclass(slots=True)
+class _Once(Generic[_Told]):
+    """Reads, and reads again only for what lies beyond."""
+
+    read: Callable[[Connection, datetime, datetime], Awaitable[_Told]]
+    known: tuple[datetime, datetime, _Told] | None = None
+
+    async def __call__(self, connection: Connection, start: datetime, end: datetime) -> _Told:
+        known = self.known
         if known is None or start < known[0] or end > known[1]:
-            start, end = (start, end) if known is None else (min(start, known[0]), max(end, known[1]))
-            self._folded = known = (start, end, await folded(connection, start, end))
-        return known[2]
-
-    async def windows(self, connection: Connection, start: datetime, end: datetime) -> Sequence[Stretch]:
-        """As `windows` tells, and maybe of more than the period."""
-        known = self._windows
-        if known is None or start < known[0] or end > known[1]:
-            start, end = (start, end) if known is None else (min(start, known[0]), max(end, known[1]))
-            self._windows = known = (start, end, await windows(connection, start, end))
+            if known is not None:
+                start, end = min(start, known[0]), max(end, known[1])
+            self.known = known = (start, end, await self.read(connection, start, end))
         return known[2]

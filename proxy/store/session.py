@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
 
 from proxy.store.postgres import Connection, Pool, statements
 
@@ -19,12 +18,9 @@ async def transaction(
     """A connection in a transaction, committed at the end. `one_moment`: all its statements see the database as it was when it began.
     Raises one of UNAVAILABLE when there is none to be had.
     """
-    isolation: Literal["repeatable_read", "read_committed"] = (
-        "repeatable_read" if one_moment else "read_committed"
-    )
     async with (
         pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
-        connection.transaction(isolation=isolation),
+        connection.transaction(isolation="repeatable_read" if one_moment else "read_committed"),
     ):
         await connection.fetchrow(_SQL["begin"], str(round(statement_timeout_s * 1000)))
         yield connection

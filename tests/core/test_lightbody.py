@@ -13,7 +13,7 @@ from proxy.core import splice
 from proxy.core.call import read_call, read_call_behind
 from proxy.core.callhead import read_call_head
 from proxy.core.estimate import input_of
-from proxy.core.lightbody import LOOKS_MAX, PIECE_BYTES_MIN, without_media
+from proxy.core.lightbody import MEDIA_MAX, PIECE_BYTES_MIN, without_media
 from proxy.core.references import references
 
 PICTURE = base64.b64encode(bytes(range(256)) * 40).decode()
@@ -74,11 +74,11 @@ def test_base64_that_is_no_data_url_counts_as_text():
 
 
 def test_no_more_of_them_are_looked_at_than_a_request_may_have():
-    body = chat(*(picture() for _ in range(LOOKS_MAX + 5)))
+    body = chat(*(picture() for _ in range(MEDIA_MAX + 5)))
 
     _, taken = without_media(body)
 
-    assert len(taken) == LOOKS_MAX
+    assert len(taken) == MEDIA_MAX
 
 
 def test_a_body_that_ends_in_a_picture_stays():
