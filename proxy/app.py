@@ -41,6 +41,7 @@ from proxy.gateway.pressure import Pressure
 from proxy.gateway.quotas import CHANNEL as QUOTA_CHANNEL
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.recorder import Recorder
+from proxy.gateway.sockets import as_protocol
 from proxy.gateway.tokenizer import installed
 from proxy.gateway.upkeep import Upkeep
 from proxy.gateway.writethrough import WriteThrough
@@ -238,8 +239,8 @@ class Application:
         server = self._admin.server
         assert server is not None, "start comes first"
 
-        def front() -> Front:
-            return Front(self._handler, server, self._fronts)
+        def front() -> asyncio.Protocol:
+            return as_protocol(Front(self._handler, server, self._fronts))
 
         self._servers.append(
             await asyncio.get_running_loop().create_server(front, sock=sock, ssl=ssl_context, backlog=BACKLOG)

@@ -12,10 +12,10 @@ from typing import Any
 
 from proxy.core.objects import Made, Owner, Ownership
 from proxy.core.quota import Charge
-from proxy.core.usage import Usage
+from proxy.core.usage import COUNTS
 
 _REQUESTS = 0
-_USED = (*(name for name in Usage.__slots__ if name != "units"), "units", "price_id")
+_USED = (*COUNTS, "units", "price_id")
 
 
 def made_wins(billed_at_us: int, billed_by_maker: bool, started_at_us: int) -> bool:

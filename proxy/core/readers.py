@@ -32,7 +32,7 @@ from proxy.core.tally import Tally, word
 Hints: TypeAlias = Mapping[str, str | int]
 Reader: TypeAlias = Callable[[dict[str, Any], Tally, Hints], None]
 
-KEEP = frozenset(
+KEEP: frozenset[str] = frozenset(
     [
         "id",
         "object",

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import orjson
 
 _OVERLOAD_RETRY_S = 1
 
 
-@dataclass(eq=False)
 class Refusal(Exception):  # noqa: N818  a refusal is a decision, not a fault
     """An answer of our own. Raised by a step of the pass, written by the handler.
 
     A `code` of "" is null on the wire. `headers` are extra response headers, e.g. `retry-after`; `reason` is the bounded label of the refusals metric.
     """
 
-    status: int
-    code: str
-    message: str
-    type: str = "invalid_request_error"
-    param: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    reason: str = ""
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        type: str = "invalid_request_error",  # noqa: A002  as OpenAI names it
+        param: str | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        reason: str = "",
+    ) -> None:
+        super().__init__(status, code, message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.type = type
+        self.param = param
+        self.headers = headers
+        self.reason = reason
 
     def body(self) -> bytes:
         """The JSON body: {"error": {"message", "type", "param", "code"}}."""

@@ -79,7 +79,7 @@ class Share:
         """The ledger was asked, and its answer has not come: it may have given something."""
         self.idle = 0
         """Ticks since it was used last."""
-        self.spent = math.inf
+        self.spent: float = math.inf
         """The least amount that the ledger just would not give …"""
         self.spent_until = 0.0
         """… and until when (own clock) it need not be asked again."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from proxy.core.usage import Usage
+from proxy.core.usage import COUNTS, Usage
 
 COUNT_MAX = 2**40
 """More tokens than any answer can report: a batch of 50,000 requests of a million each has a twentieth of it. Sums of millions
@@ -137,7 +137,7 @@ def add(first: Usage, second: Usage) -> Usage:
     units = dict(first.units)
     for name, amount in second.units:
         units[name] = units.get(name, 0) + amount
-    sums = {name: getattr(first, name) + getattr(second, name) for name in Usage.__slots__ if name != "units"}
+    sums = {name: getattr(first, name) + getattr(second, name) for name in COUNTS}
     return Usage(**sums, units=tuple(sorted(units.items())))
 
 

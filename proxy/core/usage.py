@@ -7,7 +7,7 @@ them disjoint before it multiplies (see `price.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 TOOL_PREFIX = "tool:"
 
@@ -46,6 +46,10 @@ class Usage:
 
     A fee without a price makes the cost unknown; a measure does so only where nothing else was priced.
     """
+
+
+COUNTS: tuple[str, ...] = tuple(field.name for field in fields(Usage) if field.name != "units")
+"""The names of its token counts."""
 
 
 @dataclass(frozen=True, slots=True)

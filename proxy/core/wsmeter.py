@@ -211,7 +211,7 @@ class WsMeter:
             self._seen.add(key)
 
 
-KEEP = readers.KEEP | {
+KEEP: frozenset[str] = readers.KEEP | {
     "status_details",
     "item_id",
     "content_index",

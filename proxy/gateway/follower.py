@@ -191,16 +191,7 @@ class Follower:
         self._owners.remember(row["id"], owner)
         target = row["follow"]["path"].encode()
         started_us = self._clocks.now_us()
-        request = Request(
-            b"GET",
-            target,
-            [],
-            http_1_0=False,
-            keep_alive=True,
-            upgrade=False,
-            started=self._clocks.now(),
-            started_us=started_us,
-        )
+        request = Request(b"GET", target, [], {}, self._clocks.now(), started_us)
         call = replace(
             read_call(method="GET", target=target, header=request.fields.get, body=None, body_bytes=0),
             model=owner.model,

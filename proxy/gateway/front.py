@@ -30,8 +30,8 @@ LINGER_S = 5.0
 LINGER_MAX_BYTES = 16 * 2**20
 
 
-class Front(asyncio.Protocol):
-    """One client connection."""
+class Front:
+    """One client connection: an asyncio.Protocol but for its bases (see sockets.as_protocol)."""
 
     __slots__ = (
         "_admin", "_early", "_feeding", "_fronts", "_inner", "_intake", "_lingered", "_pass", "_pumping",
@@ -48,7 +48,7 @@ class Front(asyncio.Protocol):
         self._early = b""
         self._feeding = self._pumping = self._tunnel = False
         self._lingered = -1
-        self._intake: Intake = cast("Intake", None)
+        self._intake: Intake
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.active: Request | None = None
         """The request whose answer is due next."""

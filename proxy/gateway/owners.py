@@ -261,7 +261,7 @@ def _inner_id(path: str, template: str) -> str | None:
 
 def _is_storable(object_id: str) -> bool:
     """No NUL, no half of a surrogate pair."""
-    return "\0" not in object_id and not any("\ud800" <= each <= "\udfff" for each in object_id)
+    return "\0" not in object_id and not any(0xD800 <= ord(each) <= 0xDFFF for each in object_id)
 
 
 def _keep(memory: dict[str, _Value], name: str, value: _Value) -> None:

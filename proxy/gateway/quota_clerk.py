@@ -332,7 +332,7 @@ class Clerk:
         """Clients that retry at once are refused from memory for a moment."""
         share, amount = binding.share, need[binding.unit] or 0
         used_up = grant is not None and grant.settled + amount > share.limit
-        share.spent = amount
+        share.spent = float(amount)
         share.spent_until = self._clock() + (SPENT_S if used_up else SPENT_HELD_S)
 
     def _decide_without_database(self, waiter: Waiter) -> None:

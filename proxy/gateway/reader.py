@@ -15,7 +15,7 @@ from proxy.core.callhead import origin_form
 from proxy.core.framing import HEAD_MAX_BYTES
 from proxy.core.refusal import Refusal
 from proxy.gateway.repeated import Repeated
-from proxy.gateway.request import Request
+from proxy.gateway.request import Request, read_request
 
 
 class Owner(Protocol):
@@ -200,15 +200,15 @@ class RequestReader:
         if not target.startswith(b"/"):
             target = origin_form(target)
         version = parser.get_http_version()
-        request = Request(
+        request = read_request(
             parser.get_method(),
             target,
             self._headers,
-            version == "1.0",
-            parser.should_keep_alive(),
-            parser.should_upgrade(),
-            self._now(),
-            self._now_us(),
+            http_1_0=version == "1.0",
+            keep_alive=parser.should_keep_alive(),
+            upgrade=parser.should_upgrade(),
+            started=self._now(),
+            started_us=self._now_us(),
         )
         _check_framing(request, version)
         self.reading = request

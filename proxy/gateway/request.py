@@ -57,36 +57,30 @@ class Request:
         method: bytes,
         target: bytes,
         headers: list[tuple[bytes, bytes]],
-        http_1_0: bool,
-        keep_alive: bool,
-        upgrade: bool,
+        fields: dict[bytes, bytes],
         started: float,
         started_us: int,
     ) -> None:
+        """As if nothing were said of it but this; see `read_request`."""
         self.method = method
         self.target = target
         self.headers = headers
-        self.http_1_0 = http_1_0
-        self.keep_alive = keep_alive
+        self.fields = fields
         self.started = started
         """Monotonic seconds."""
         self.started_us = started_us
         """Microseconds since 1970."""
-        fields = {name.lower(): value for name, value in headers}
-        if len(fields) != len(headers):
-            fields = {name.lower(): value for name, value in reversed(headers)}
-        self.fields = fields
-        self.websocket = upgrade and fields.get(b"upgrade", b"").lower() == b"websocket"
-        length = fields.get(b"content-length")
-        self.length = int(length) if length is not None else None
+        self.http_1_0 = False
+        self.keep_alive = True
+        self.websocket = False
+        self.length: int | None = None
         """Content-Length; llhttp has checked it."""
-        self.chunked = b"transfer-encoding" in fields
-        self.has_body = self.chunked or bool(self.length)
+        self.chunked = False
+        self.has_body = False
         """A body was announced."""
-        kind = fields.get(b"content-type", b"").lower()
-        self.is_json = kind.startswith(b"application/json") or b"+json" in kind
+        self.is_json = False
         """The body says that it is JSON."""
-        self.expects_continue = not http_1_0 and fields.get(b"expect", b"").lower() == b"100-continue"
+        self.expects_continue = False
         self.body: list[bytes] = []
         self.received = 0
         """Body bytes received so far."""
@@ -102,24 +96,11 @@ class Request:
         """What is known of this head, where it is remembered because it may come again."""
 
     def again(self, length: int, started: float, started_us: int) -> Request:
-        """A request with the same head but for its length. See repeated.py; a copy takes half of what the head takes. Hot path."""
-        request = Request.__new__(Request)
-        request.method = self.method
-        request.target = self.target
-        request.headers = self.headers
-        request.http_1_0 = request.websocket = request.chunked = request.expects_continue = False
-        request.keep_alive = request.has_body = True
-        request.started = started
-        request.started_us = started_us
-        request.fields = self.fields
+        """A request with the same head but for its length, which is not 0. See repeated.py, which says which heads it remembers. Hot path."""
+        request = Request(self.method, self.target, self.headers, self.fields, started, started_us)
+        request.has_body = True
         request.length = length
         request.is_json = self.is_json
-        request.body = []
-        request.received = 0
-        request.complete = request.collecting = False
-        request.secret = b""
-        request.key_digest = None
-        request.trailers = []
         request.known = self.known
         return request
 
@@ -155,3 +136,32 @@ class Request:
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         self.body = []
         return body
+
+
+def read_request(
+    method: bytes,
+    target: bytes,
+    headers: list[tuple[bytes, bytes]],
+    *,
+    http_1_0: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    started: float,
+    started_us: int,
+) -> Request:
+    """What a head says of its request."""
+    fields = {name.lower(): value for name, value in headers}
+    if len(fields) != len(headers):
+        fields = {name.lower(): value for name, value in reversed(headers)}
+    request = Request(method, target, headers, fields, started, started_us)
+    request.http_1_0 = http_1_0
+    request.keep_alive = keep_alive
+    request.websocket = upgrade and fields.get(b"upgrade", b"").lower() == b"websocket"
+    length = fields.get(b"content-length")
+    request.length = int(length) if length is not None else None
+    request.chunked = b"transfer-encoding" in fields
+    request.has_body = request.chunked or bool(request.length)
+    kind = fields.get(b"content-type", b"").lower()
+    request.is_json = kind.startswith(b"application/json") or b"+json" in kind
+    request.expects_continue = not http_1_0 and fields.get(b"expect", b"").lower() == b"100-continue"
+    return request

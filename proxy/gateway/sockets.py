@@ -9,6 +9,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterator
+from typing import cast
 
 
 @contextlib.contextmanager
@@ -49,3 +50,10 @@ def peer_address(transport: asyncio.BaseTransport) -> str:
     """The other side's network address; "" for a Unix socket."""
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if peer else ""
+
+
+def as_protocol(connection: object) -> asyncio.Protocol:
+    """What has the methods of a protocol, for an event loop, which calls them and asks for no more. A class with a base that is
+    not compiled would have its attributes in a dict where ours are compiled (docs/adr/0012).
+    """
+    return cast("asyncio.Protocol", connection)

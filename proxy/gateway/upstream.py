@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from proxy.core.framing import Body, FramingError, body_of
 from proxy.core.headshape import Shapes
 from proxy.gateway.dial import Dialer
 from proxy.gateway.intake import MUCH_BYTES, Intake
 from proxy.gateway.roles import Listener
-from proxy.gateway.sockets import is_quiet
+from proxy.gateway.sockets import as_protocol, is_quiet
 
 WRITE_HIGH_WATER_BYTES = 256 * 1024
 # A connection that rested longer than this is asked (one MSG_PEEK) whether the other side has closed it meanwhile,
@@ -25,8 +25,8 @@ WRITE_HIGH_WATER_BYTES = 256 * 1024
 PEEK_AFTER_S = 0.5
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection. States: idle (no listener), awaiting a head, in a body, tunnelling after a 101."""
+class UpstreamConnection:
+    """One connection, an asyncio.Protocol but for its bases (see sockets.as_protocol). States: idle (no listener), awaiting a head, in a body, tunnelling after a 101."""
 
     __slots__ = (
         "_body",
@@ -49,7 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._intake: Intake = cast("Intake", None)
+        self._intake: Intake
         self.listener: Listener | None = None
         self.served = 0
         """Exchanges carried before the present one."""
@@ -298,7 +298,8 @@ class Pool:
 
     async def dial(self) -> UpstreamConnection:
         """A new connection, not idle. Raises DialError."""
-        connection = cast("UpstreamConnection", await self._dialer.dial(lambda: UpstreamConnection(self)))
+        connected: Any = await self._dialer.dial(lambda: as_protocol(UpstreamConnection(self)))
+        connection: UpstreamConnection = connected
         self._all.add(connection)
         self.dialed += 1
         return connection

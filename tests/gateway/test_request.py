@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.gateway.request import Request
+from proxy.gateway.request import read_request
 
 
 def request(
     *headers: tuple[bytes, bytes], method: bytes = b"POST", http_1_0: bool = False, upgrade: bool = False
 ):
-    return Request(
+    return read_request(
         method,
         b"/v1/x",
         list(headers),

@@ -122,9 +122,7 @@ def broken(body: bytes) -> Exchange:
     call = read_call(
         method="POST", target=b"/v1/chat/completions", header={}.get, body=body, body_bytes=len(body)
     )
-    request = Request(
-        b"POST", b"/v1/chat/completions", [], http_1_0=False, keep_alive=True, upgrade=False, started=0.0, started_us=0
-    )  # fmt: skip
+    request = Request(b"POST", b"/v1/chat/completions", [], {}, 0.0, 0)
     exchange = Exchange("id", None, call, request, upstream)
     request.complete = True
     exchange.forwarded, exchange.status, exchange.streamed = 1.0, 200, True
