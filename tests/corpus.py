@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxy.core.usage import Reading, Usage
+from proxy.core.usage import COUNTS, Reading, Usage
 
 DIRECTORY = Path(__file__).parent / "fixtures" / "openai"
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -75,7 +75,7 @@ def usage_fields(usage: Usage | None) -> dict[str, Any]:
     """The counts of a usage that are not zero, units as a mapping."""
     if usage is None:
         return {}
-    named = {name: getattr(usage, name) for name in Usage.__slots__ if name != "units"}
+    named = {name: getattr(usage, name) for name in COUNTS}
     found = {name: count for name, count in named.items() if count}
     if usage.units:
         found["units"] = dict(usage.units)

@@ -118,7 +118,7 @@ class _Request:
             finish_reason=_finish(draw, work) if answered else None,
             service_tier=work.tier if answered and work.kind in {"chat", "responses"} else None,
             usage=usage,
-            usage_source=source,  # type: ignore[arg-type]
+            usage_source=source,
             cost_nanousd=cost.nanousd,
             price_id=cost.price_id,
             cache_saved_nanousd=cost.cache_saved_nanousd,

@@ -8,7 +8,7 @@ UTF-8) is read leniently, so that it can't slip past metering.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import orjson
@@ -19,6 +19,7 @@ from proxy.core.decode import as_utf8, decode_labelled
 from proxy.core.density import CONTAINERS_MAX, refuse_dense, refuse_dense_text
 from proxy.core.endpoints import Endpoint
 from proxy.core.forms import read_form
+from proxy.core.given import set_given
 from proxy.core.lightbody import NOTHING_TAKEN
 
 DECODED_MAX_BYTES = 64 * 2**20
@@ -43,8 +44,10 @@ _BODY_KEYS = frozenset(
 _OPTIONS = _BODY_KEYS - {"model"}
 
 
-# Not frozen, though a value to all who hold one: a frozen constructor takes 2 µs for so many fields, on the hot path.
-@dataclass(slots=True)
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(init=False, slots=True)  # made for each request: see given.py
 class Call:
     """One request as the pass sees it. None is "not said"; a body that can't be read leaves the body fields at None."""
 
@@ -52,8 +55,8 @@ class Call:
     path: str
     """The path as it came, without the query."""
     endpoint: Endpoint
-    tags: Mapping[str, str] = field(default_factory=dict)
-    hints: Mapping[str, str | int] = field(default_factory=dict)
+    tags: Mapping[str, str]
+    hints: Mapping[str, str | int]
     """Facts of the request that pricing needs and answers don't repeat; names in docs/reference/metering.md."""
     query: str = ""
     model: str | None = None
@@ -82,6 +85,28 @@ class Call:
     client_request_id: str | None = None
     body_bytes: int = 0
 
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        endpoint: Endpoint,
+        tags: Mapping[str, str] = _NOTHING,
+        hints: Mapping[str, str | int] = _NOTHING,
+        **given: Any,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.endpoint = endpoint
+        self.tags = tags
+        self.hints = hints
+        self.query = ""
+        self.model = self.output_ceiling_tokens = self.service_tier = self.stores = self.object_id = None
+        self.operation = self.end_user = self.on_behalf_of = self.client_request_id = None
+        self.stream = self.wants_usage = self.background = False
+        self.input_estimate_tokens = self.input_text_bytes = self.input_media_tokens = self.body_bytes = 0
+        if given:
+            set_given(self, given)
+
     @property
     def spliceable(self) -> bool:
         """A stream that would not report its usage unless asked: see splice.py."""
@@ -89,7 +114,6 @@ class Call:
 
 
 Get: TypeAlias = Callable[[str], Any]
-_NOTHING: Mapping[str, Any] = {}
 
 
 def read_call(

@@ -9,7 +9,6 @@ because llhttp hides the bytes that we pass on.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 HEAD_MAX_BYTES = 256 * 1024
@@ -39,21 +38,30 @@ class FramingError(Exception):
     """The upstream broke HTTP's framing; what came after can't be told apart from the next answer."""
 
 
-@dataclass(slots=True)
 class ResponseHead:
     """The head of one answer. `raw` runs from the status line to the CRLF of the last header line."""
 
-    raw: bytes
-    status: int
-    http_1_0: bool
-    fields: dict[bytes, bytes]
-    """The noted headers, names in lower case; of duplicates the first, except transfer-encoding, which is joined."""
-    noted: list[tuple[int, bytes]] | tuple[re.Match[bytes], tuple[int, ...]]
-    """Where the noted lines begin in `raw`, and their lower-case names; or the match whose groups are `fields`, and by how much
-    each of these lines begins before its group."""
-    keep_alive: bool
-    plain: bool = False
-    """It is known that no line of it has to go."""
+    def __init__(
+        self,
+        raw: bytes,
+        status: int,
+        http_1_0: bool,
+        fields: dict[bytes, bytes],
+        noted: list[tuple[int, bytes]] | tuple[re.Match[bytes], tuple[int, ...]],
+        keep_alive: bool,
+        plain: bool = False,
+    ) -> None:
+        self.raw = raw
+        self.status = status
+        self.http_1_0 = http_1_0
+        self.fields = fields
+        """The noted headers, names in lower case; of duplicates the first, except transfer-encoding, which is joined."""
+        self.noted = noted
+        """Where the noted lines begin in `raw`, and their lower-case names; or the match whose groups are `fields`, and by how
+        much each of these lines begins before its group."""
+        self.keep_alive = keep_alive
+        self.plain = plain
+        """It is known that no line of it has to go."""
 
     def render(self, added: bytes, *, reframed: bool) -> bytes:
         """The head as the client gets it: hop-by-hop lines out, `added` (whole lines with CRLF) at the end. Hot path.

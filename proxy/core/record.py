@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from proxy.core.given import set_given
 from proxy.core.objects import Ownership
 from proxy.core.quota import Charge
 from proxy.core.usage import Usage
@@ -22,9 +23,10 @@ Outcome = Literal[
     "lost",  # the process died in mid-exchange; written from its open line
 ]
 MESSAGE_CHARS_MAX = 500
+_NO_TAGS: Mapping[str, str] = {}
 
 
-@dataclass(slots=True)  # made for each request: see docs/adr/0004 and 0007
+@dataclass(init=False, slots=True)  # made for each request: see given.py
 class UsageRecord:
     """One exchange as it is spooled, stored and reported. Times are whole microseconds since 1970 UTC, durations ms."""
 
@@ -38,8 +40,8 @@ class UsageRecord:
     """The route's template, e.g. /v1/responses/{response_id}."""
     method: str
     outcome: Outcome
-    usage: Usage = field(default_factory=Usage)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    usage: Usage
+    tags: Mapping[str, str]
     parent_id: str | None = None
     """The exchange this is a part of: a WebSocket's responses, an answer's second model."""
     group_id: str | None = None
@@ -79,3 +81,39 @@ class UsageRecord:
     """What it says about objects, where it says anything."""
     cache_saved_nanousd: int = 0
     """How much more it would have cost had nothing come from the prompt cache; 0 where the price is unknown."""
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        started_at_us: int,
+        key_id: str,
+        user_id: str,
+        provider: str,
+        endpoint: str,
+        method: str,
+        outcome: Outcome,
+        usage: Usage | None = None,
+        tags: Mapping[str, str] = _NO_TAGS,
+        **given: Any,
+    ) -> None:
+        self.id = id
+        self.started_at_us = started_at_us
+        self.key_id = key_id
+        self.user_id = user_id
+        self.provider = provider
+        self.endpoint = endpoint
+        self.method = method
+        self.outcome = outcome
+        self.usage = Usage() if usage is None else usage
+        self.tags = tags
+        self.parent_id = self.group_id = self.requested_model = self.served_model = self.operation = None
+        self.end_user = self.error_type = self.error_code = self.error_message = self.finish_reason = None
+        self.service_tier = self.price_id = self.object_id = self.part = self.ownership = None
+        self.upstream_request_id = self.client_request_id = self.ttfb_ms = None
+        self.streamed = False
+        self.usage_source = "none"
+        self.status = self.duration_ms = self.bytes_in = self.bytes_out = self.cache_saved_nanousd = 0
+        self.cost_nanousd = 0
+        self.charges = ()
+        if given:
+            set_given(self, given)

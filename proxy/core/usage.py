@@ -8,11 +8,14 @@ them disjoint before it multiplies (see `price.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
+
+from proxy.core.given import set_given
 
 TOOL_PREFIX = "tool:"
 
 
-@dataclass(slots=True)  # made for each request: see docs/adr/0004
+@dataclass(init=False, slots=True)  # made for each request: see given.py
 class Usage:
     """Token counts of one answer, and its other units. All counts are whole and not negative."""
 
@@ -47,6 +50,20 @@ class Usage:
     A fee without a price makes the cost unknown; a measure does so only where nothing else was priced.
     """
 
+    def __init__(
+        self, input_tokens: int = 0, output_tokens: int = 0, total_tokens: int = 0, **given: Any
+    ) -> None:
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.total_tokens = total_tokens
+        self.cached_input_tokens = self.cache_write_tokens = self.cache_write_12h_tokens = 0
+        self.input_audio_tokens = self.cached_audio_tokens = 0
+        self.input_image_tokens = self.cached_image_tokens = 0
+        self.reasoning_tokens = self.output_audio_tokens = self.output_image_tokens = 0
+        self.units = ()
+        if given:
+            set_given(self, given)
+
 
 COUNTS: tuple[str, ...] = tuple(field.name for field in fields(Usage) if field.name != "units")
 """The names of its token counts."""
@@ -69,8 +86,7 @@ class Part:
         return self.model or TOOL_PREFIX + self.kind
 
 
-# Not frozen, though a value to all who hold one: a frozen constructor takes 2 µs for so many fields, on the hot path.
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)  # made for each request: see given.py
 class Reading:
     """What a meter read from one answer. Nothing in it is guessed: None is "the answer did not say"."""
 
@@ -99,3 +115,26 @@ class Reading:
     """Something was consumed that the answer can't say (plain text of a transcription): its cost is unknown, not zero."""
     complete: bool = False
     """The answer came to its own end (last event, whole body), so nothing more was to come."""
+
+    def __init__(
+        self,
+        usage: Usage | None = None,
+        model: str | None = None,
+        service_tier: str | None = None,
+        finish_reason: str | None = None,
+        object_id: str | None = None,
+        **given: Any,
+    ) -> None:
+        self.usage = usage
+        self.model = model
+        self.service_tier = service_tier
+        self.finish_reason = finish_reason
+        self.object_id = object_id
+        self.error_type = self.error_code = self.error_message = None
+        self.parts = ()
+        self.delivered_chars = self.delivered_bytes = 0
+        self.delivered_text = ""
+        self.also = ()
+        self.estimated = self.unknown = self.complete = False
+        if given:
+            set_given(self, given)

@@ -4,7 +4,7 @@ from proxy.core.claims import made_wins, object_rows, settled
 from proxy.core.objects import Claim, Made, Owner, Ownership
 from proxy.core.quota import Charge
 from proxy.core.spoolformat import decode_record, encode_record
-from proxy.core.usage import Usage
+from proxy.core.usage import COUNTS
 from tests.exchanges import make_record
 
 REQUESTS = Charge("q_requests", 0, "user_a", 1, 7, 1, 0)
@@ -29,7 +29,7 @@ def test_a_claim_that_wins_leaves_the_record_as_it_is() -> None:
 def test_a_claim_that_loses_leaves_a_request_that_used_nothing() -> None:
     lost = settled(spooled(Ownership((Claim("resp_1"),))), {"resp_1"})
     assert (lost["usage_source"], lost["cost_nanousd"], lost["price_id"]) == ("none", 0, None)
-    assert not any(lost[name] for name in Usage.__slots__)
+    assert not any(lost[name] for name in (*COUNTS, "units"))
     # what a share held is given back, what none held is gone, and it still was one request
     assert lost["charges"] == [UNHELD, ["q_tokens", 0, "user_a", 0, 8, 60]]
     assert lost["served_model"] == "gpt-5-2025-08-07"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import tokens
-from proxy.core.usage import Usage
+from proxy.core.usage import COUNTS, Usage
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_seconds_become_whole_milliseconds(seconds: Any, ms: int | None) -> None
     assert tokens.milliseconds(seconds) == ms
 
 
-COUNTS = st.integers(0, 10**9)
+AMOUNTS = st.integers(0, 10**9)
 USAGES = st.builds(
-    Usage, input_tokens=COUNTS, output_tokens=COUNTS, total_tokens=COUNTS, cached_input_tokens=COUNTS, reasoning_tokens=COUNTS,
+    Usage, input_tokens=AMOUNTS, output_tokens=AMOUNTS, total_tokens=AMOUNTS, cached_input_tokens=AMOUNTS, reasoning_tokens=AMOUNTS,
     units=st.dictionaries(st.sampled_from("abc"), st.integers(1, 99)).map(lambda units: tuple(sorted(units.items()))),
 )  # fmt: skip
 
@@ -87,5 +87,5 @@ NAMES = st.sampled_from(
 def test_no_usage_object_makes_reading_fail_and_no_count_is_negative(shape: dict[str, Any]) -> None:
     usage = tokens.read(shape)
     if usage is not None:
-        assert all(getattr(usage, name) >= 0 for name in Usage.__slots__ if name != "units")
+        assert all(getattr(usage, name) >= 0 for name in COUNTS)
         assert all(amount >= 0 for _, amount in usage.units)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.call import read_call
-from proxy.core.usage import Usage
+from proxy.core.usage import COUNTS, Usage
 from proxy.core.wsmeter import WsMeter, WsTap
 
 
@@ -247,5 +247,5 @@ def test_no_message_makes_it_fail_and_no_count_is_negative(
         readings.append(meter.feed_message(text, from_client))
     for reading in (*readings, *meter.unfinished(), meter.finish(True)):
         if reading is not None and reading.usage is not None:
-            assert all(getattr(reading.usage, name) >= 0 for name in Usage.__slots__ if name != "units")
+            assert all(getattr(reading.usage, name) >= 0 for name in COUNTS)
             assert all(amount >= 0 for _, amount in reading.usage.units)

@@ -20,7 +20,7 @@ import pytest
 
 from proxy.core import endpoints
 from proxy.core.price import price_list_of
-from proxy.core.usage import Usage
+from proxy.core.usage import COUNTS, Usage
 from proxy.pricing.live import PriceSource
 from proxy.settings import Settings
 from tests import corpus, wire
@@ -35,7 +35,6 @@ AT_ONCE = 12
 PIECE_BYTES = 37
 NAME = b"x-client-request-id"
 _HEAD = frozenset({b"host", b"authorization"})
-_COUNTS = tuple(name for name in Usage.__slots__ if name != "units")
 _NAMED = (
     "served_model", "requested_model", "service_tier", "finish_reason", "object_id", "error_type", "error_code",
     "error_message",
@@ -350,10 +349,10 @@ def differ(
 ) -> dict[str, Any]:
     """(found, expected) of each field that is not as expected, its cost by the price book among them."""
     units = json.loads(row["units"]) if isinstance(row["units"], str) else row["units"]
-    usage = Usage(**{name: row[name] for name in _COUNTS}, units=tuple(sorted(units.items())))
+    usage = Usage(**{name: row[name] for name in COUNTS}, units=tuple(sorted(units.items())))
     wrong: dict[str, Any] = {}
-    for name in (*_COUNTS, *_NAMED):
-        value = expected.get(name, 0 if name in _COUNTS else None)
+    for name in (*COUNTS, *_NAMED):
+        value = expected.get(name, 0 if name in COUNTS else None)
         if row[name] != value:
             wrong[name] = (row[name], value)
     for name in ("units", "usage_source"):
