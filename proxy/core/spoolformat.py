@@ -104,7 +104,8 @@ def scan(data: bytes, records_max: int | None = None) -> Scan:
     lines: list[tuple[bytes, bytes]] = []
     start = damaged = records = 0
     while records != records_max and (newline := data.find(b"\n", start)) >= 0:
-        body = data[start + 9 : newline]
+        # Compiled, a slice of bytes must not end before it begins (docs/adr/0012).
+        body = data[start + 9 : newline] if newline > start + 9 else b""
         # the digits are compared, not read, so that a line has exactly one way to be right
         if (
             data[start + 8 : start + 9] == b" "

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
+from proxy.core.call import read_call
+from proxy.core.refusal import Refusal
 from proxy.core.usage import Usage
 from proxy.gateway import counting
 from proxy.gateway.counting import Counting
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.request import Request
+from proxy.gateway.upstreams import build
 from proxy.metrics import Metrics
+from proxy.settings import Settings
 from tests.exchanges import make_record
 
 
-def exchange(**more: Any) -> Any:
+def exchange(*, forwarded: float = 10.001, ttfb: float = 10.041, refusal: Refusal | None = None) -> Exchange:
     """One that was forwarded 1 ms after it began, and answered 40 ms later."""
-    said = {"refusal": None, "forwarded": 10.001, "ttfb": 10.041, "request": SimpleNamespace(started=10.0)}
-    return SimpleNamespace(**said | more)
+    settings = Settings()
+    upstream = build(settings, settings.upstream_url, clock=lambda: 0.0).default
+    call = read_call(method="POST", target=b"/v1/chat/completions", header={}.get, body=None, body_bytes=0)
+    made = Exchange("id", None, call, Request(b"POST", b"/v1/chat/completions", [], {}, 10.0, 0), upstream)
+    made.forwarded, made.ttfb, made.refusal = forwarded, ttfb, refusal
+    return made
 
 
 def values(metrics: Metrics) -> dict[str, dict[tuple[str, ...], Any]]:
@@ -67,7 +76,7 @@ def test_what_ended_before_it_was_forwarded_has_no_time_upstream() -> None:
 
 def test_a_refusal_counts_as_a_request_and_by_its_reason() -> None:
     metrics = Metrics()
-    refusal = SimpleNamespace(reason="quota_tokens_month", code="insufficient_quota")
+    refusal = Refusal(429, "insufficient_quota", "spent", reason="quota_tokens_month")
 
     Counting(metrics).count(exchange(refusal=refusal), make_record(1, outcome="refused", status=429), 10.1)
     found = values(metrics)

@@ -19,6 +19,7 @@ from proxy.gateway.recorder import SLICE_MAX, Recorder
 from proxy.gateway.spool import Batch, Spool
 from proxy.metrics import Metrics
 from proxy.settings import Settings
+from tests.compiled import replaces
 from tests.exchanges import exchange_id, make_open, make_record
 
 MakeRecorder = Callable[..., Awaitable[Recorder]]
@@ -156,7 +157,7 @@ async def test_an_impossible_record_is_set_aside_and_holds_nothing_up(
 async def test_a_record_that_can_not_be_written_down_never_raises(make_recorder: MakeRecorder) -> None:
     made = await make_recorder()
     made.open(make_open(1))
-    made.record(make_record(1, usage=None))
+    made.record(make_record(1, charges=(7,)))
     assert made._metrics.recorder_dropped.values[("fault",)] == 1
     assert made._spool.open_exchanges == 0
     await made.flushed()
@@ -386,6 +387,7 @@ async def test_a_batch_is_read_in_slices_between_which_the_loop_goes_on(make_rec
     assert [len(rest.payloads), rest.end > batch.end] == [100, True]
 
 
+@replaces
 async def test_what_was_read_before_the_disk_failed_is_stored_first(
     make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

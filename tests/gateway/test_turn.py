@@ -17,6 +17,7 @@ from proxy.gateway.turn import TOGETHER_MAX, Turn
 from tests.benchmarks import guarded
 from tests.benchmarks.measure import body
 from tests.benchmarks.upstream import completion
+from tests.compiled import replaces
 
 
 @pytest.fixture
@@ -108,6 +109,7 @@ def test_a_request_whose_open_line_can_not_be_written_is_not_forwarded(
     assert b"usage_not_recordable" in answer
 
 
+@replaces
 def test_a_post_goes_to_another_connection_when_its_own_closed_before_it_was_sent(rig: guarded.Rig) -> None:
     pool = rig.connection._pool
     dialed: list[Relay] = []

@@ -1,0 +1,15 @@
+"""What tests must know of compiled code (docs/adr/0012)."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.gateway import front
+
+COMPILED = not front.__file__.endswith(".py")
+
+replaces = pytest.mark.skipif(
+    COMPILED,
+    reason="replaces a method, which compiled callers do not look up; runs where the code is interpreted",
+)
+"""A test that puts another method into a class of the pass."""
