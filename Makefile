@@ -8,17 +8,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Tests wait for other processes half of their time, so that even two cores have work for three.
 JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$cores -gt 3 ] && echo $$cores || echo 3)
 # A process that has no more tests takes over those that another has not begun: what takes long is not known beforehand.
-PYTEST ?= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+SHARED := -n $(JOBS) --dist worksteal
+PYTEST ?= $(BIN)/python -m pytest $(SHARED)
 SERVE ?=
 CHAOS_ROUNDS ?= 20
 RECORDS ?= 10000000
 PEERS ?= all
+COMPILED := build/compiled
+IN_COMPILED := cd $(COMPILED) && $(if $(filter /%,$(VENV)),,../../)$(BIN)/python
+# What drives bytes through the pass; the other tests don't notice what it is made of.
+TESTS_COMPILED ?= tests/core tests/gateway tests/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench bench-load bench-guard years chaos soak wheel clean
+.PHONY: help run test lint format compiled test-compiled wheel bench bench-load bench-guard bench-guard-compiled years chaos soak clean
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## Install what is needed and run the proxy on :8080
 	@$(BIN)/openai-proxy serve $(SERVE)
@@ -36,6 +41,15 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+compiled: $(COMPILED)/.built ## Compile the pass, in a copy of the tree: build/compiled (needs a C compiler)
+
+test-compiled: compiled ## Test the compiled pass
+	$(IN_COMPILED) -m pytest $(SHARED) -m 'not soak' $(TESTS_COMPILED)
+
+wheel: compiled ## Build the wheel, with the pass compiled, into dist/
+	@mkdir -p dist
+	cp $(COMPILED)/dist/*.whl dist/
+
 bench: $(VENV)/.installed-dev ## Measure CPU per request and chunk, latency and memory, beside other gateways (PEERS=none: without)
 	$(BIN)/python -m tests.benchmarks.run --peers $(PEERS)
 
@@ -44,6 +58,9 @@ bench-load: $(VENV)/.installed-dev ## Measure streams, latency, large bodies, sc
 
 bench-guard: $(VENV)/.installed-dev ## Hold the instructions per request and chunk against their budget
 	$(BIN)/python -m tests.benchmarks.guard
+
+bench-guard-compiled: compiled ## The same for the compiled pass
+	$(IN_COMPILED) -m tests.benchmarks.guard
 
 years: $(VENV)/.installed-dev ## Measure ten million records: ingest, size, every report
 	$(BIN)/python -m tests.benchmarks.ten_million --records $(RECORDS)
@@ -55,12 +72,10 @@ soak: $(VENV)/.installed-dev ## Twenty rounds against quotas, then an hour of mi
 	OVERSPEND_ROUNDS=20 OVERSPEND_WORKERS=4 $(BIN)/python -m pytest tests/e2e/test_overspend.py
 	$(BIN)/python -m pytest -m soak -s
 
-wheel: $(VENV)/.installed-dev ## Build the wheel into dist/
-	$(PIP) wheel --no-deps --wheel-dir dist .
-
 clean: ## Remove what was built and installed; data/ stays
 	rm -rf $(VENV) .ci-venv .bench dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find proxy -name "*.so" -delete; rm -f *__mypyc.*.so
 
 # What is installed is installed again only when pyproject.toml says something else.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
@@ -73,6 +88,17 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@$(PIP) install --upgrade 'pip>=25.1' # the first that knows dependency groups
 	@$(PIP) install --editable '.[embedded]' --group dev
 	@touch $(VENV)/.installed $@
+
+# Sources are copied, because compiled modules come to lie beside them; the rest is linked, so that tests are never old.
+$(COMPILED)/.built: pyproject.toml README.md LICENSE $(shell find proxy migrations -type f -not -path '*/__pycache__/*') | $(VENV)/.installed-dev
+	@echo "compiling in $(COMPILED), which takes a minute or two ..."
+	@rm -rf $(COMPILED)
+	@mkdir -p $(COMPILED)
+	@cp -R pyproject.toml README.md LICENSE proxy $(COMPILED)
+	@find $(COMPILED) -name __pycache__ -prune -exec rm -rf {} +
+	@ln -s $(addprefix ../../,migrations tests docs config.example.toml) $(COMPILED)
+	@cd $(COMPILED) && HATCH_BUILD_HOOKS_ENABLE=1 $(if $(filter /%,$(VENV)),,../../)$(PIP) wheel --no-deps --wheel-dir dist .
+	@touch $@
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3' >&2; exit 1; }

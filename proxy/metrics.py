@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 import proxy
+from proxy.build import build
 from proxy.instruments import Counter, Gauge, Histogram, merged
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,7 +45,7 @@ class Metrics:
         self._declare_quotas()
         self._declare_recorder()
         self._declare_process()
-        self.build_info.set((proxy.__version__,), 1)
+        self.build_info.set((proxy.__version__, build()), 1)
         self.simulated.set((), int(simulated))
 
     def _declare_pass(self) -> None:
@@ -119,7 +120,12 @@ class Metrics:
         self.worker_exits = Counter("worker_exits", "Worker processes that ended.")
         self.cpu_seconds = Counter("cpu_seconds", "Processor time used.")
         self.resident_bytes = Gauge("resident_memory_bytes", "Resident memory.")
-        self.build_info = Gauge("build_info", "1, with the version as a label.", ("version",), merge="max")
+        self.build_info = Gauge(
+            "build_info",
+            "1, with the version, and whether the pass is compiled or interpreted, as labels.",
+            ("version", "build"),
+            merge="max",
+        )
         self.simulated = Gauge("simulated", "1: answers come from the simulator.", merge="max")
 
     @property

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import proxy
+from proxy.build import build
 from proxy.cli.datadir import DataDir, command_database
 from proxy.cli.failure import CommandError
 from proxy.cli.startup import described, tls_context
@@ -106,7 +107,7 @@ def _settings(settings: Settings) -> Finding:
         return Finding("settings", "failed", str(error))
     if settings.demo_mode:
         return Finding("settings", "warning", "demo mode: no OPENAI_API_KEY is set, answers are simulated")
-    return Finding("settings", "ok", f"version {proxy.__version__}, {settings.workers} worker(s)")
+    return Finding("settings", "ok", f"version {proxy.__version__}, {build()}, {settings.workers} worker(s)")
 
 
 async def _disk(settings: Settings) -> list[Finding]:

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 import proxy
 from proxy import log as logs
 from proxy import metrics
+from proxy.build import build
 from proxy.cli import startup
 from proxy.cli.datadir import SERVE, DataDir, Holder, busy
 from proxy.cli.failure import CommandError
@@ -172,6 +173,7 @@ def _greet(first: startup.FirstStart | None, url: str, plan: Plan) -> None:
         extra={
             "url": url,
             "version": proxy.__version__,
+            "build": build(),
             "workers": plan.settings.workers,
             "upstream": "simulated" if plan.simulated else plan.upstream_url,
             "database": startup.described(plan.database_url),

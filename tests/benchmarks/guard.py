@@ -5,7 +5,7 @@
 
 valgrind's callgrind counts instructions, which do not depend on how busy the machine is. What is held against the budget is
 their ratio to a reference that never changes, counted in the same run: so another build of Python or another compiler moves
-both alike. Budgets are kept by Python's version, because its interpreters differ more than that.
+both alike. Budgets are kept by Python's version, because its interpreters differ more than that, and for the compiled pass apart.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from proxy.build import build
 from tests.benchmarks.guarded import CHUNKS_FEW, CHUNKS_MANY, REQUESTS, STREAMS, WORKLOADS
 
 BUDGET = Path(__file__).with_name("budget.json")
 TOLERANCE = 0.03
 """By how much a budget may be exceeded: what other versions of libraries make of it, and small changes that are worth it."""
 TIMEOUT_S = 900
-VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}" + (" compiled" if build() == "compiled" else "")
 _COUNTED = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 
 
