@@ -28,7 +28,9 @@ BUDGET = Path(__file__).with_name("budget.json")
 TOLERANCE = 0.03
 """By how much a budget may be exceeded: what other versions of libraries make of it, and small changes that are worth it."""
 TIMEOUT_S = 900
-VERSION = f"{sys.version_info.major}.{sys.version_info.minor}" + (" compiled" if build() == "compiled" else "")
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}" + (
+    " compiled" if build() == "compiled" else ""
+)
 _COUNTED = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 
 
