@@ -14,6 +14,7 @@ SERVE ?=
 CHAOS_ROUNDS ?= 20
 RECORDS ?= 10000000
 PEERS ?= all
+GUARD ?=
 COMPILED := build/compiled
 IN_COMPILED := cd $(COMPILED) && $(if $(filter /%,$(VENV)),,../../)$(BIN)/python
 # What drives bytes through the pass; the other tests don't notice what it is made of.
@@ -42,6 +43,8 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/ruff check --fix
 
 compiled: $(COMPILED)/.built ## Compile the pass, in a copy of the tree: build/compiled (needs a C compiler)
+	@rm -rf $(COMPILED)/tests $(COMPILED)/docs
+	@cp -R tests docs config.example.toml $(COMPILED)
 
 test-compiled: compiled ## Test the compiled pass
 	$(IN_COMPILED) -m pytest $(SHARED) -m 'not soak' $(TESTS_COMPILED)
@@ -57,10 +60,10 @@ bench-load: $(VENV)/.installed-dev ## Measure streams, latency, large bodies, sc
 	$(BIN)/python -m tests.benchmarks.under_load
 
 bench-guard: $(VENV)/.installed-dev ## Hold the instructions per request and chunk against their budget
-	$(BIN)/python -m tests.benchmarks.guard
+	$(BIN)/python -m tests.benchmarks.guard $(GUARD)
 
 bench-guard-compiled: compiled ## The same for the compiled pass
-	$(IN_COMPILED) -m tests.benchmarks.guard
+	$(IN_COMPILED) -m tests.benchmarks.guard --budget $(CURDIR)/tests/benchmarks/budget.json $(GUARD)
 
 years: $(VENV)/.installed-dev ## Measure ten million records: ingest, size, every report
 	$(BIN)/python -m tests.benchmarks.ten_million --records $(RECORDS)
@@ -89,14 +92,13 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable '.[embedded]' --group dev
 	@touch $(VENV)/.installed $@
 
-# Sources are copied, because compiled modules come to lie beside them; the rest is linked, so that tests are never old.
+# A copy, because compiled modules come to lie beside their sources, where Python prefers them even when they are old.
 $(COMPILED)/.built: pyproject.toml README.md LICENSE $(shell find proxy migrations -type f -not -path '*/__pycache__/*') | $(VENV)/.installed-dev
 	@echo "compiling in $(COMPILED), which takes a minute or two ..."
 	@rm -rf $(COMPILED)
 	@mkdir -p $(COMPILED)
-	@cp -R pyproject.toml README.md LICENSE proxy $(COMPILED)
+	@cp -R pyproject.toml README.md LICENSE proxy migrations $(COMPILED)
 	@find $(COMPILED) -name __pycache__ -prune -exec rm -rf {} +
-	@ln -s $(addprefix ../../,migrations tests docs config.example.toml) $(COMPILED)
 	@cd $(COMPILED) && HATCH_BUILD_HOOKS_ENABLE=1 $(if $(filter /%,$(VENV)),,../../)$(PIP) wheel --no-deps --wheel-dir dist .
 	@touch $@
 
