@@ -113,14 +113,15 @@ class ProxyProcess:
         workers: int = 1,
         clean: bool = True,
         trust: ssl.SSLContext | None = None,
+        root: Path = ROOT,
         **settings: object,
     ) -> Iterator[Self]:
         """Start, wait for /readyz, and stop at the end of the block.
 
         `settings` are names of settings in lower case. `clean=False`: the test expects errors in the log. `trust`: the
-        listener speaks TLS, and this verifies it.
+        listener speaks TLS, and this verifies it. `root`: the tree whose proxy it is.
         """
-        environment = cls._environment(upstream_url, database_url, directory, workers, settings)
+        environment = cls._environment(upstream_url, database_url, directory, workers, root, settings)
         proxy = cls._start(environment, directory, database_url, workers, trust)
         try:
             yield proxy
@@ -132,7 +133,12 @@ class ProxyProcess:
 
     @staticmethod
     def _environment(
-        upstream_url: str, database_url: str, directory: Path, workers: int, settings: Mapping[str, object]
+        upstream_url: str,
+        database_url: str,
+        directory: Path,
+        workers: int,
+        root: Path,
+        settings: Mapping[str, object],
     ) -> dict[str, str]:
         directory.mkdir(parents=True, exist_ok=True)
         kept = {
@@ -156,7 +162,7 @@ class ProxyProcess:
         own = {
             "OPENAI_API_KEY": UPSTREAM_KEY,
             "PYTHONWARNINGS": "default::ResourceWarning",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(root),
         }
         return kept | named | own
 

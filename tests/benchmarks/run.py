@@ -14,7 +14,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +45,7 @@ from tests.benchmarks.peers_install import UnavailableError
 from tests.benchmarks.peers_report import Row, Skipped, panels, summary
 from tests.benchmarks.peers_report import table as peers_table
 from tests.benchmarks.targets import Target
+from tests.compiled import COMPILED
 
 WARM_UP_S = 2.0
 BUSY = 0.5
@@ -100,7 +101,7 @@ def report(
     effort: Effort,
 ) -> str:
     """The whole report, without its conditions."""
-    own = next(target for target in found if target.postgres_pid)
+    own = next(target for target in found if target.name == targets.OWN)
     assert own.pid is not None
 
     def figure(target: str, load: Workload) -> str:
@@ -183,6 +184,7 @@ DOES = {
     "nginx": "forwards: no key, quota, metering or record",
     "aiohttp server + ClientSession": "forwards: no key, quota, metering or record",
     targets.OWN: "key, two quotas reserved and settled, metering, price, durable record in Postgres",
+    targets.INTERPRETED: "the same, from the same source without a compiler",
 } | {peer.name: peer.does for peer in PEERS}
 
 
@@ -204,6 +206,17 @@ def row(
         request.postgres_us,
         request.errors + chunk.errors,
     )
+
+
+@contextlib.contextmanager
+def interpreted(behind: Target, directory: Path) -> Iterator[Target | None]:
+    """The proxy without a compiler; None where there is no other."""
+    if not COMPILED:
+        yield None
+        return
+    directory.mkdir(mode=0o755)
+    with targets.proxy(behind, directory, name=targets.INTERPRETED, root=targets.SOURCES) as target:
+        yield target
 
 
 def beside(
@@ -251,8 +264,9 @@ def run(options: argparse.Namespace) -> None:
         nginx = stack.enter_context(targets.nginx(behind, directory))
         forwarder = stack.enter_context(targets.aiohttp_forwarder(behind))
         own = stack.enter_context(targets.proxy(behind, directory))
+        plain = stack.enter_context(interpreted(behind, directory / "interpreted"))
         others, rows = beside(stack, [peer for peer in options.peers if peer.beside], behind, own, directory)
-        found = [each for each in (behind, nginx, *others, forwarder, own) if each is not None]
+        found = [each for each in (behind, nginx, *others, forwarder, own, plain) if each is not None]
         loaded = [target for target in found if target.pid is not None]
         cost, delay = costs(loaded, effort), latencies(found, effort)
         sections = {MARKERS: f"{before}\n\n{report(found, cost, delay, effort)}"}

@@ -25,6 +25,10 @@ from tests.proxy_process import ProxyProcess, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 OWN = "openai-proxy"
+INTERPRETED = "openai-proxy, interpreted"
+"""The same source without a compiler, where the other is compiled."""
+SOURCES = Path(__file__).resolve().parents[2]
+"""Where a compiled tree has its tests from."""
 QUOTAS = [
     {"unit": "tokens", "window": "month", "limit": "1000000000000"},
     {"unit": "cost", "window": "month", "limit": "1000000"},
@@ -136,7 +140,7 @@ def aiohttp_forwarder(behind: Target) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def proxy(behind: Target, directory: Path) -> Iterator[Target]:
+def proxy(behind: Target, directory: Path, *, name: str = OWN, root: Path = ROOT) -> Iterator[Target]:
     """The proxy with a user, a key and monthly quotas, on a Postgres of its own with default durability."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs notes a missing XDG_RUNTIME_DIR
@@ -148,10 +152,10 @@ def proxy(behind: Target, directory: Path) -> Iterator[Target]:
         url = database_of(admin_url, "bench")
         postgres_pid = int((directory / "pg" / "postmaster.pid").read_text().split("\n")[0])
         with ProxyProcess.running(
-            upstream_url=behind.url, database_url=url, directory=directory / "proxy"
+            upstream_url=behind.url, database_url=url, directory=directory / "proxy", root=root
         ) as running:
             person = running.person("bench", quotas=QUOTAS)
-            yield Target(OWN, running.url, running.process.pid, person.key, postgres_pid, url)
+            yield Target(name, running.url, running.process.pid, person.key, postgres_pid, url)
     finally:
         server.cleanup()
 
