@@ -45,7 +45,7 @@ format: $(VENV)/.installed-dev ## Format the code
 # Tests and documents are links, file by file, because what builds distributions does not look at a directory twice.
 compiled: $(COMPILED)/.built ## Compile the pass, in a copy of the tree: build/compiled (needs a C compiler)
 	@rm -rf $(COMPILED)/tests $(COMPILED)/docs
-	@for each in tests docs; do $(BIN)/python -c 'import os, shutil, sys; shutil.copytree(*sys.argv[1:], copy_function=os.symlink)' \
+	@for each in tests docs; do $(BIN)/python -c 'import os, shutil as s, sys; s.copytree(*sys.argv[1:], copy_function=os.symlink, ignore=s.ignore_patterns("__pycache__"))' \
 		$(CURDIR)/$$each $(COMPILED)/$$each; done
 	@cp config.example.toml $(COMPILED)
 	@$(IN_COMPILED) -c 'import sys; from proxy.build import build; sys.exit(build() != "compiled")' || \
