@@ -81,7 +81,7 @@ async def examine(*, call: bool = False) -> list[Finding]:
         settings = load()
     except SettingsError as error:
         return [Finding("settings", "failed", str(error))]
-    findings = [_settings(settings)]
+    findings = [_version(), _settings(settings)]
     checks: list[tuple[str, Callable[[Settings], Awaitable[list[Finding]]]]] = [
         ("data directory", _disk),
         ("database", _database),
@@ -100,6 +100,10 @@ async def examine(*, call: bool = False) -> list[Finding]:
     return findings
 
 
+def _version() -> Finding:
+    return Finding("version", "ok", f"{proxy.__version__}, the pass is {build()}")
+
+
 def _settings(settings: Settings) -> Finding:
     try:
         tls_context(settings)
@@ -107,7 +111,7 @@ def _settings(settings: Settings) -> Finding:
         return Finding("settings", "failed", str(error))
     if settings.demo_mode:
         return Finding("settings", "warning", "demo mode: no OPENAI_API_KEY is set, answers are simulated")
-    return Finding("settings", "ok", f"version {proxy.__version__}, {build()}, {settings.workers} worker(s)")
+    return Finding("settings", "ok", f"{settings.workers} worker(s)")
 
 
 async def _disk(settings: Settings) -> list[Finding]:

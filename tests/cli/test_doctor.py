@@ -13,6 +13,8 @@ import asyncpg
 import pytest
 from aiohttp import web
 
+import proxy
+from proxy.build import build
 from proxy.cli import doctor
 from proxy.cli.doctor import Finding
 from proxy.settings import load
@@ -46,10 +48,11 @@ def by_check(findings: list[Finding]) -> dict[str, tuple[str, str]]:
 async def test_all_is_well_and_a_call_is_made():
     found = by_check(await doctor.examine(call=True))
     assert set(found) == {
-        "settings", "data directory", "database", "clock against database", "upstream", "clock against upstream",
-        "prices", "call",
+        "version", "settings", "data directory", "database", "clock against database", "upstream",
+        "clock against upstream", "prices", "call",
     }  # fmt: skip
     assert {check: verdict for check, (verdict, _) in found.items() if verdict != "ok"} == {}
+    assert found["version"][1] == f"{proxy.__version__}, the pass is {build()}"
     assert found["call"][1].startswith("gpt-4o-mini-2024-07-18: ")
 
 
@@ -120,7 +123,8 @@ def test_the_command_prints_a_table_or_json_and_ends_with_1_when_something_faile
     assert "clock" not in table.stdout
     assert "failed" in table.stdout
     shown = command("doctor", "--json", data=data, database_url=url)
-    assert [(each["check"], each["verdict"]) for each in json.loads(shown.stdout)][:3] == [
+    assert [(each["check"], each["verdict"]) for each in json.loads(shown.stdout)][:4] == [
+        ("version", "ok"),
         ("settings", "warning"),
         ("data directory", "ok"),
         ("database", "failed"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.build import build
 from proxy.store.embedded import EmbeddedPostgres
 from tests.cli.serving import DEADLINE_S, Serving, command, processes_naming, wait_until
 
@@ -41,6 +42,7 @@ def test_a_newcomer_starts_it_pastes_the_curl_line_stops_it_and_starts_again(dat
         assert "openai-proxy-simulated: true" in head
         assert json.loads(body)["usage"]["total_tokens"] > 0
         assert "DEMO MODE" in shown
+        assert f" build={build()} " in shown
         (admin_key,), (key, again) = ADMIN_KEY.findall(shown), KEY.findall(shown)
         assert key == again
         assert first.get("/admin/stats", admin_key)[0] == 200
