@@ -14,6 +14,7 @@ SERVE ?=
 CHAOS_ROUNDS ?= 20
 RECORDS ?= 10000000
 PEERS ?= all
+BENCH ?=
 GUARD ?=
 COMPILED := build/compiled
 IN_COMPILED := cd $(COMPILED) && $(if $(filter /%,$(VENV)),,../../)$(BIN)/python
@@ -58,11 +59,12 @@ wheel: compiled ## Build the wheel, with the pass compiled, into dist/
 	@mkdir -p dist
 	cp $(COMPILED)/dist/*.whl dist/
 
-bench: $(VENV)/.installed-dev ## Measure CPU per request and chunk, latency and memory, beside other gateways (PEERS=none: without)
-	$(BIN)/python -m tests.benchmarks.run --peers $(PEERS)
+bench: compiled ## Measure CPU per request and chunk, latency and memory, beside other gateways (PEERS=none: without)
+	@mkdir -p .bench && ln -sfn ../../.bench $(COMPILED)/.bench
+	$(IN_COMPILED) -m tests.benchmarks.run --peers $(PEERS) $(BENCH)
 
-bench-load: $(VENV)/.installed-dev ## Measure streams, latency, large bodies, scale, keys, TLS and overload
-	$(BIN)/python -m tests.benchmarks.under_load
+bench-load: compiled ## Measure streams, latency, large bodies, scale, keys, TLS and overload
+	$(IN_COMPILED) -m tests.benchmarks.under_load $(BENCH)
 
 bench-guard: $(VENV)/.installed-dev ## Hold the instructions per request and chunk against their budget
 	$(BIN)/python -m tests.benchmarks.guard $(GUARD)
