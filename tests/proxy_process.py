@@ -121,7 +121,7 @@ class ProxyProcess:
         `settings` are names of settings in lower case. `clean=False`: the test expects errors in the log. `trust`: the
         listener speaks TLS, and this verifies it. `root`: the tree whose proxy it is.
         """
-        environment = cls._environment(upstream_url, database_url, directory, workers, root, settings)
+        environment = cls._environment(upstream_url, database_url, directory, workers, settings, root)
         proxy = cls._start(environment, directory, database_url, workers, trust)
         try:
             yield proxy
@@ -137,8 +137,8 @@ class ProxyProcess:
         database_url: str,
         directory: Path,
         workers: int,
-        root: Path,
         settings: Mapping[str, object],
+        root: Path = ROOT,
     ) -> dict[str, str]:
         directory.mkdir(parents=True, exist_ok=True)
         kept = {
