@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -22,16 +22,16 @@ from proxy.core.forms import read_form
 from proxy.core.given import set_given
 from proxy.core.lightbody import NOTHING_TAKEN
 
-DECODED_MAX_BYTES = 64 * 2**20
-END_USER_BYTES_MAX = 128
-COUNT_MAX = 2**40
+DECODED_MAX_BYTES: Final = 64 * 2**20
+END_USER_BYTES_MAX: Final = 128
+COUNT_MAX: Final = 2**40
 """What a request may ask for; more than anybody has, and no product of two such numbers may leave Postgres' range."""
-COMPLETIONS_DEFAULT_TOKENS = 16
+COMPLETIONS_DEFAULT_TOKENS: Final = 16
 """What POST /v1/completions generates at most when it says no max_tokens (OpenAPI description, 2026-08-21)."""
 
-HINT_CHARS_MAX = 64
-TOOLS_MAX = 256
-_BODY_KEYS = frozenset(
+HINT_CHARS_MAX: Final = 64
+TOOLS_MAX: Final = 256
+_BODY_KEYS: Final = frozenset(
     [
         "model", "stream", "stream_options", "include_usage", "max_tokens", "max_completion_tokens",
         "max_output_tokens", "n", "best_of", "service_tier", "background", "store", "background_options",
@@ -41,10 +41,10 @@ _BODY_KEYS = frozenset(
     ]
 )  # fmt: skip
 """What a lenient reading of a body keeps; see sieve.py."""
-_OPTIONS = _BODY_KEYS - {"model"}
+_OPTIONS: Final = _BODY_KEYS - {"model"}
 
 
-_NOTHING: Mapping[str, Any] = {}
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(init=False, slots=True)  # made for each request: see given.py
@@ -303,7 +303,7 @@ def _hint_tools(tools: Any, found: dict[str, str | int]) -> None:
                 found["memory_limit"] = limit
 
 
-_CEILINGS = {
+_CEILINGS: Final = {
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
     "responses": ("max_output_tokens",),
@@ -312,11 +312,11 @@ _CEILINGS = {
     "runs": ("max_completion_tokens",),
     "generic": ("max_output_tokens", "max_completion_tokens", "max_tokens"),
 }
-_LISTENS = frozenset({"transcription", "translation"})
-_WITHOUT_OUTPUT_TOKENS = frozenset(
+_LISTENS: Final = frozenset({"transcription", "translation"})
+_WITHOUT_OUTPUT_TOKENS: Final = frozenset(
     {"none", "embeddings", "moderations", "translation", "videos", "containers"}
 )
-_HINTS = {
+_HINTS: Final = {
     "chat": ("tools", "web_search_options"),
     "responses": ("tools", "background_options"),
     "images": ("quality", "size", "n", "response_format"),
@@ -327,7 +327,7 @@ _HINTS = {
     "containers": ("memory_limit",),
     "batches": ("completion_window", "endpoint"),
 }
-_INSIDE = {
+_INSIDE: Final = {
     "background_options": ("completion_window", "completion_window"),
     "web_search_options": ("search_context_size", "web_search_context"),
 }

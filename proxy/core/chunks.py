@@ -7,12 +7,14 @@ padding) can't say anything new, so it is compared with that one's beginning and
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core import readers
 from proxy.core.call import Call
 from proxy.core.streams import StreamMeter, string_end
 
-NULL_USAGE = b',"usage":null'
-_TEXTS = (
+NULL_USAGE: Final = b',"usage":null'
+_TEXTS: Final = (
     b'"content":"',
     b'"text":"',
     b'"arguments":"',
@@ -20,8 +22,8 @@ _TEXTS = (
     b'"reasoning_content":"',
     b'"reasoning":"',
 )
-_PADDING = b'"obfuscation":"'
-_NEVER = b"\n\n"
+_PADDING: Final = b'"obfuscation":"'
+_NEVER: Final = b"\n\n"
 """No event begins so."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.core.money import NANO
 from proxy.core.rates import TOKEN_CLASSES, RateCard
@@ -36,7 +36,7 @@ class Classes(NamedTuple):
 
 
 # The rate of each class of Classes: the first of these that the card has. Where one set has several, the dearest.
-_NARROWEST: tuple[tuple[tuple[str, ...], ...], ...] = (
+_NARROWEST: Final[tuple[tuple[tuple[str, ...], ...], ...]] = (
     (("input_tokens",),),
     (("cached_input_tokens",), ("input_tokens",)),
     (("cache_write_tokens",), ("input_tokens",)),
@@ -50,14 +50,14 @@ _NARROWEST: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("output_audio_tokens",), ("output_tokens",)),
     (("output_image_tokens",), ("output_tokens",)),
 )
-_INPUT_CLASSES = 8
-COST_MAX_NANOUSD = 2**53
+_INPUT_CLASSES: Final = 8
+COST_MAX_NANOUSD: Final = 2**53
 """Nine million dollars: no answer costs more. One that says so may have reported anything, and must not break the sums."""
 # Ways to measure the same work, of which a price uses some: seconds may be reported beside tokens. All else is a fee.
-_MEASURES = ("_tokens", "_characters", "_ms", "_pixels", "_pages", "_messages")
-_IMAGES = "images"
-_AUDIO = ("audio_ms", "input_audio_ms", "output_audio_ms")
-_REQUESTS = "requests"
+_MEASURES: Final = ("_tokens", "_characters", "_ms", "_pixels", "_pages", "_messages")
+_IMAGES: Final = "images"
+_AUDIO: Final = ("audio_ms", "input_audio_ms", "output_audio_ms")
+_REQUESTS: Final = "requests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

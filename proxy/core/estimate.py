@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -26,28 +26,28 @@ from proxy.core.usage import Reading, Usage
 if TYPE_CHECKING:
     from proxy.core.call import Call
 
-UPPER_BYTES_PER_TOKEN = 3
-BYTES_PER_TOKEN = 4
-IMAGE_TOKENS = 1_600
-AUDIO_BYTES_PER_TOKEN = 1_600
-FILE_BYTES_PER_TOKEN = 50
-MEDIA_BYTES_MIN = 2_048
+UPPER_BYTES_PER_TOKEN: Final = 3
+BYTES_PER_TOKEN: Final = 4
+IMAGE_TOKENS: Final = 1_600
+AUDIO_BYTES_PER_TOKEN: Final = 1_600
+FILE_BYTES_PER_TOKEN: Final = 50
+MEDIA_BYTES_MIN: Final = 2_048
 """In a body up to this size base64 data counts as text: there can't be much of it."""
-TEXTS_MAX = 65_536
-_NOT_READ = frozenset(
+TEXTS_MAX: Final = 65_536
+_NOT_READ: Final = frozenset(
     {"model", "type", "id", "call_id", "tool_call_id", "file_id", "file_data", "image_url", "input_audio", "detail", "user",
      "safety_identifier", "prompt_cache_key", "service_tier", "metadata", "stream_options", "tool_choice", "include",
      "previous_response_id", "conversation", "reasoning_effort", "verbosity", "truncation", "stop"}
 )  # fmt: skip
 
-_DATA_URL = re.compile(rb"data:([a-z]{1,32}+)[^,\"]{0,128}+\Z", re.IGNORECASE)
-_HEAD_MAX_BYTES = 256
-_INPUT_AUDIO = re.compile(rb'"data"\s*+:\s*+"')
-_INPUT_AUDIO_MIN_BYTES = 256
+_DATA_URL: Final = re.compile(rb"data:([a-z]{1,32}+)[^,\"]{0,128}+\Z", re.IGNORECASE)
+_HEAD_MAX_BYTES: Final = 256
+_INPUT_AUDIO: Final = re.compile(rb'"data"\s*+:\s*+"')
+_INPUT_AUDIO_MIN_BYTES: Final = 256
 # Some encoders write "/" as "\/", which is why a backslash belongs to the data.
-_OUTSIDE = bytes(byte not in IN_BASE64 + b"\\" for byte in range(256))
-_FIRST_BLOCK_BYTES = 512
-_IMAGE_LINKS = (b'"image_url"', b'"input_image"')
+_OUTSIDE: Final = bytes(byte not in IN_BASE64 + b"\\" for byte in range(256))
+_FIRST_BLOCK_BYTES: Final = 512
+_IMAGE_LINKS: Final = (b'"image_url"', b'"input_image"')
 
 
 def input_of(body: bytes, taken: Mapping[int, int] = NOTHING_TAKEN) -> tuple[int, int]:

@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
-HEAD_MAX_BYTES = 256 * 1024
-CHUNK_LINE_MAX_BYTES = 8 * 1024
-TRAILERS_MAX_BYTES = 64 * 1024
-SHORT_LINE_BYTES = 16
+HEAD_MAX_BYTES: Final = 256 * 1024
+CHUNK_LINE_MAX_BYTES: Final = 8 * 1024
+TRAILERS_MAX_BYTES: Final = 64 * 1024
+SHORT_LINE_BYTES: Final = 16
 """Headers of chunks without extensions are not longer."""
 
-_STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?")
-_OUR_PREFIX = b"x-quota-"
+_STATUS_LINE: Final = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?")
+_OUR_PREFIX: Final = b"x-quota-"
 """Lines whose names begin so are ours to set; this is the name that they are noted by."""
 # Lines that frame the message, describe it for the meter, or must not cross the proxy, in a head in lower case.
-_NOTED = re.compile(
+_NOTED: Final = re.compile(
     rb"\r\n(connection|keep-alive|proxy-connection|proxy-authenticate|proxy-authorization|te|trailer|transfer-encoding|upgrade"
     rb"|content-length|content-type|content-encoding|x-request-id|x-proxy-request-id|location|access-control-allow-origin"
     rb"|sec-websocket-extensions|x-quota-[^:\r\n]*)[ \t]*(?::[ \t]*([^\r\n]*)|(?=\r\n))"
 )
 # Hop-by-hop (RFC 9110, 7.6.1), and names that are ours to set. Transfer-Encoding and Trailer are dropped only where the
 # body is framed anew, since otherwise the chunks pass as they are.
-DROPPED = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id", _OUR_PREFIX})  # fmt: skip
-_FRAMING = frozenset({b"transfer-encoding", b"content-length", b"trailer"})
-_NOTHING: frozenset[bytes] = frozenset()
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\r\n")
+DROPPED: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"upgrade", b"x-proxy-request-id", _OUR_PREFIX})  # fmt: skip
+_FRAMING: Final = frozenset({b"transfer-encoding", b"content-length", b"trailer"})
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\r\n")
 
 
 class FramingError(Exception):
@@ -342,4 +343,4 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -24,13 +25,13 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-OURS = frozenset({b"x-usage-operation", b"x-usage-tags", b"x-usage-end-user", b"x-usage-user"})
-CREDENTIALS = frozenset({b"authorization", b"api-key"})
-SUBPROTOCOL_KEY = b"openai-insecure-api-key."
-_NOT_PLAIN = HOP_BY_HOP | OURS | CREDENTIALS | {b"host", b"expect", b"accept-encoding", b"content-length", b"openai-organization", b"openai-project", b"sec-websocket-protocol"}  # fmt: skip
-_UNNAMED = frozenset({b"keep-alive", b"close"})
+OURS: Final = frozenset({b"x-usage-operation", b"x-usage-tags", b"x-usage-end-user", b"x-usage-user"})
+CREDENTIALS: Final = frozenset({b"authorization", b"api-key"})
+SUBPROTOCOL_KEY: Final = b"openai-insecure-api-key."
+_NOT_PLAIN: Final = HOP_BY_HOP | OURS | CREDENTIALS | {b"host", b"expect", b"accept-encoding", b"content-length", b"openai-organization", b"openai-project", b"sec-websocket-protocol"}  # fmt: skip
+_UNNAMED: Final = frozenset({b"keep-alive", b"close"})
 """What nearly every Connection header says: it names no other header."""
-_END = b"\r\n"
+_END: Final = b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ lines, so that nothing is left to search for. With 14 lines a head takes 22,000 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from proxy.core.framing import DROPPED, HEAD_MAX_BYTES, ResponseHead, keeps_alive, parse_head
 
-SHAPES_MAX = 4
+SHAPES_MAX: Final = 4
 """Of one upstream: whole answers, streams, errors. The one that was not met for longest gives way to a new one."""
-LEARNED_MAX = 64
+LEARNED_MAX: Final = 64
 """Making a pattern takes a millisecond: an upstream whose heads never repeat is not learned from for longer than this."""
-LINES_MAX = 64
-_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*")
+LINES_MAX: Final = 64
+_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*")
 
 
 class Shape:

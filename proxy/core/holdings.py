@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.core.quota import Charge, Quota, WindowKey, window_at
 from proxy.core.shares import Ask, Binding, Grant, Need, Reservation, Return, Share
 
-LOW_PART = 4
+LOW_PART: Final = 4
 """More is asked for in the background once less than a fourth of the last spare grant is left."""
-DEMAND_MAX = 2**60
+DEMAND_MAX: Final = 2**60
 """Sums beyond it are not told to Postgres, whose integers end there: one that it can't take would pass for its absence."""
 
 

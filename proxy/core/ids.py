@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
-_HEX = tuple(f"{number:03x}" for number in range(4096))
+_HEX: Final = tuple(f"{number:03x}" for number in range(4096))
 """To look three digits up takes a fourth of what formatting them takes."""
-_VARIANT = 1 << 63
+_VARIANT: Final = 1 << 63
 
 
 def uuid7(now_us: int, randomness: int) -> str:

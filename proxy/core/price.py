@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from proxy.core.costs import Price, ceiling_of, compile_price, cost_of, saved_by_cache
 from proxy.core.usage import TOOL_PREFIX, Part, Usage
 
 __all__ = ["Cost", "Price", "PriceBook", "Quote", "Source", "ceiling_of", "compile_price", "cost_of"]
-OPENAI = "openai"
-DECISIONS_ENDPOINT = "/v1/decisions"
-DEFAULT_TIER = "default"
-QUOTES_MAX = 4096
-MODEL_CHARS_MAX = 256
-TIER_CHARS_MAX = 64
+OPENAI: Final = "openai"
+DECISIONS_ENDPOINT: Final = "/v1/decisions"
+DEFAULT_TIER: Final = "default"
+QUOTES_MAX: Final = 4096
+MODEL_CHARS_MAX: Final = 256
+TIER_CHARS_MAX: Final = 64
 
 
 @dataclass(slots=True)  # made for each request: see docs/adr/0004
@@ -32,8 +32,8 @@ class Cost:
     """How much more it would have been had nothing come from the prompt cache."""
 
 
-NO_COST = Cost(0)
-UNKNOWN_COST = Cost(None)
+NO_COST: Final = Cost(0)
+UNKNOWN_COST: Final = Cost(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ What it takes from where is told for people in docs/reference/metering.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from proxy.core import tokens
 from proxy.core.readers_jobs import (
@@ -32,7 +32,7 @@ from proxy.core.tally import Tally, word
 Hints: TypeAlias = Mapping[str, str | int]
 Reader: TypeAlias = Callable[[dict[str, Any], Tally, Hints], None]
 
-KEEP: frozenset[str] = frozenset(
+KEEP: Final[frozenset[str]] = frozenset(
     [
         "id",
         "object",
@@ -181,7 +181,7 @@ def _identity(tree: dict[str, Any], tally: Tally) -> None:
     tally.object_id = word(tree.get("id")) or tally.object_id
 
 
-BODIES: Mapping[str, Reader] = {
+BODIES: Final[Mapping[str, Reader]] = {
     "chat": read_completion,
     "completions": read_completion,
     "embeddings": read_plain,

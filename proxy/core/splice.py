@@ -8,6 +8,7 @@ chunk, whose `choices` is empty and which carries the usage, and without the `"u
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import orjson
 
@@ -18,12 +19,12 @@ from proxy.core.longevent import LongEvent
 from proxy.core.members import Member, members, space_end
 from proxy.core.streams import EVENT_BYTES_MAX
 
-TAIL_BYTES = 1_024
-_PADDING = b',"obfuscation":"'
-_DATA = re.compile(rb"(?:\A|[\r\n])(?:\xef\xbb\xbf)?data:")
-_COMMENT = re.compile(rb"(?<![^\r\n]):[^\r\n]*+(?:\r\n|\n|\r)")
-_CHOICES_EMPTY = re.compile(rb'"choices"\s*:\s*\[\s*\]')
-_NULL_AT_END = re.compile(rb',"usage":null(?=(?:,"obfuscation":"[^"\\{}]*")?\}(?:\r\n\r\n|\n\n)\Z)')
+TAIL_BYTES: Final = 1_024
+_PADDING: Final = b',"obfuscation":"'
+_DATA: Final = re.compile(rb"(?:\A|[\r\n])(?:\xef\xbb\xbf)?data:")
+_COMMENT: Final = re.compile(rb"(?<![^\r\n]):[^\r\n]*+(?:\r\n|\n|\r)")
+_CHOICES_EMPTY: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_NULL_AT_END: Final = re.compile(rb',"usage":null(?=(?:,"obfuscation":"[^"\\{}]*")?\}(?:\r\n\r\n|\n\n)\Z)')
 
 
 def add_include_usage(body: bytes, light: bytes | None = None) -> bytes | None:

@@ -23,10 +23,10 @@ from proxy.core.record import UsageRecord
 
 OPEN: Final = b"O"
 RECORD: Final = b"R"
-LINE_MAX_BYTES = 64 * 1024
-STRING_CUT_CHARS = 1_000
+LINE_MAX_BYTES: Final = 64 * 1024
+STRING_CUT_CHARS: Final = 1_000
 """Strings of a payload that would exceed LINE_MAX_BYTES are cut to this."""
-BIGINT_MAX = 2**63 - 1
+BIGINT_MAX: Final = 2**63 - 1
 
 
 def _line_of(kind: bytes) -> tuple[int, bytes]:
@@ -34,8 +34,8 @@ def _line_of(kind: bytes) -> tuple[int, bytes]:
     return zlib.crc32(kind + b" "), b"%08x " + kind + b" %b\n"
 
 
-_LINES = {kind: _line_of(kind) for kind in (OPEN, RECORD)}
-_HEAD_BYTES = 11  # "1c291ca3 R "
+_LINES: Final = {kind: _line_of(kind) for kind in (OPEN, RECORD)}
+_HEAD_BYTES: Final = 11  # "1c291ca3 R "
 OPEN_FIELDS: Final = OpenLine._fields
 RECORD_FIELDS: Final = (
     *("id", "parent_id", "started_at_us", "key_id", "user_id", "group_id", "provider", "endpoint", "method"),

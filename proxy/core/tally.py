@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from proxy.core import tokens
 from proxy.core.record import MESSAGE_CHARS_MAX
 from proxy.core.redact import shorten
 from proxy.core.usage import Part, Reading, Usage
 
-WORD_CHARS_MAX = 256
-PARTS_MAX = 256
-TEXT_BYTES_MAX = 2**20
+WORD_CHARS_MAX: Final = 256
+PARTS_MAX: Final = 256
+TEXT_BYTES_MAX: Final = 2**20
 """Text kept for a tokenizer, where one is used."""
-ASIDE_BYTES_MAX = 16 * 1024
+ASIDE_BYTES_MAX: Final = 16 * 1024
 """Text put aside before it is counted."""
 
 

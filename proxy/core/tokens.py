@@ -14,23 +14,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from proxy.core.usage import COUNTS, Usage
 
-COUNT_MAX = 2**40
+COUNT_MAX: Final = 2**40
 """More tokens than any answer can report: a batch of 50,000 requests of a million each has a twentieth of it. Sums of millions
 of such records fit a bigint.
 """
-SECONDS_MAX = 10**9
+SECONDS_MAX: Final = 10**9
 
-_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-_BESIDE = frozenset({"cached_tokens", "cached_tokens_details", "reasoning_tokens"})
+_INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_BESIDE: Final = frozenset({"cached_tokens", "cached_tokens_details", "reasoning_tokens"})
 """Details that some answers have at the top of their usage."""
-_KNOWN = frozenset(
+_KNOWN: Final = frozenset(
     {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "seconds"}
 )
 

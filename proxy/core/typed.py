@@ -7,6 +7,8 @@ the start of an event is told by parsing it.
 
 from __future__ import annotations
 
+from typing import Final
+
 import orjson
 
 from proxy.core import readers_media
@@ -17,18 +19,18 @@ from proxy.core.streams import StreamMeter, string_end
 from proxy.core.tally import Tally, word
 from proxy.core.usage import Part
 
-TURNS_MAX = 1_024
-TYPE_BYTES_MAX = 256
-METERS = frozenset({"responses", "images", "speech", "transcription", "translation", "runs", "agents"})
+TURNS_MAX: Final = 1_024
+TYPE_BYTES_MAX: Final = 256
+METERS: Final = frozenset({"responses", "images", "speech", "transcription", "translation", "runs", "agents"})
 """The values of Endpoint.meter that this meter reads."""
 
-_AUDIO_DELTA = b"audio.delta"
-_TEXTS = (b'"delta":"', b'"value":"', b'"arguments":"')
-_NEVER = b"\n\n"
-_UNNAMED = b"message"
+_AUDIO_DELTA: Final = b"audio.delta"
+_TEXTS: Final = (b'"delta":"', b'"value":"', b'"arguments":"')
+_NEVER: Final = b"\n\n"
+_UNNAMED: Final = b"message"
 """The name of an event that has none (HTML, 9.2.6), which some servers write; its type is in its data then."""
-_RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
-_READ = frozenset(
+_RESPONSE_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_READ: Final = frozenset(
     {
         b"response.created", b"response.queued", b"response.in_progress", b"response.completed", b"response.incomplete",
         b"response.failed", b"error", b"done",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from proxy.core.call import with_form
 from proxy.core.forms import FormReader
@@ -21,7 +22,7 @@ from proxy.gateway.tunnel import Tunnel
 from proxy.metrics import Metrics
 
 log = logging.getLogger(__name__)
-REQUEST_ID_MAX_CHARS = 200
+REQUEST_ID_MAX_CHARS: Final = 200
 
 
 class Answers:

@@ -6,6 +6,8 @@ endpoint takes is read whole, but forms, which carry files; those only where a r
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core import endpoints
 from proxy.core.caller import Caller
 from proxy.core.endpoints import Endpoint
@@ -15,7 +17,7 @@ from proxy.gateway.front import Front
 from proxy.gateway.request import Request
 from proxy.settings import Settings
 
-_TAKEN_FOR_JSON = (b"text/", b"application/x-www-form-urlencoded")
+_TAKEN_FOR_JSON: Final = (b"text/", b"application/x-www-form-urlencoded")
 """Labels that clients put on JSON without meaning it; a body that says it is something else is an upload."""
 
 

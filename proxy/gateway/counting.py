@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from typing import Final
 
 from proxy.core.record import Outcome, UsageRecord
 from proxy.gateway.exchange import Exchange
 from proxy.metrics import LATENCY_S, OVERHEAD_S, Metrics
 
 ALIKE_MAX = 1_000
-_CLASSES = ("none", *(f"{hundreds}xx" for hundreds in range(1, 10)))
+_CLASSES: Final = ("none", *(f"{hundreds}xx" for hundreds in range(1, 10)))
 """Of statuses, by their hundreds; 0: there was none."""
 
 

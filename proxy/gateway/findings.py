@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core.estimate import estimate_usage, texts_of
 from proxy.core.record import Outcome, UsageSource
 from proxy.core.refusal import Refusal
@@ -9,10 +11,10 @@ from proxy.core.usage import Reading, Usage
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.tokenizer import Tokenizer
 
-_JOBS = frozenset({"batches", "containers", "evals", "fine_tuning", "media", "videos"})
+_JOBS: Final = frozenset({"batches", "containers", "evals", "fine_tuning", "media", "videos"})
 """Meters of endpoints whose request is no text that a model reads at once."""
-BROKEN: frozenset[Outcome] = frozenset({"client_gone", "upstream_cut", "upstream_timeout"})
-_NO_USAGE = Usage()
+BROKEN: Final[frozenset[Outcome]] = frozenset({"client_gone", "upstream_cut", "upstream_timeout"})
+_NO_USAGE: Final = Usage()
 
 
 def usage_of(

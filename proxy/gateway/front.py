@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from proxy.core.lonerequest import stands_alone
 from proxy.core.refusal import Refusal
@@ -24,10 +24,10 @@ from proxy.gateway.request import Request
 from proxy.gateway.roles import Exchanging, Pass
 from proxy.gateway.sockets import reset_on_close
 
-EARLY_MAX_BYTES = 64 * 1024
-SEND_BUFFER_BYTES = 256 * 1024
-LINGER_S = 5.0
-LINGER_MAX_BYTES = 16 * 2**20
+EARLY_MAX_BYTES: Final = 64 * 1024
+SEND_BUFFER_BYTES: Final = 256 * 1024
+LINGER_S: Final = 5.0
+LINGER_MAX_BYTES: Final = 16 * 2**20
 
 
 class Front:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.objects import NO_OBJECTS
 from proxy.core.openline import OpenLine
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
     from proxy.gateway.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
-_COUNTED: frozenset[Outcome] = frozenset({"success", *BROKEN})
+_COUNTED: Final[frozenset[Outcome]] = frozenset({"success", *BROKEN})
 """Ends after which a request counts as one, even where no usage is known: it was forwarded and may have been served."""
-_WHOLE: frozenset[Outcome] = frozenset({"success", "upstream_error"})
-_WRITES = frozenset({"chat", "completions", "responses", "ws_responses", "compact", "runs", "generic"})
+_WHOLE: Final[frozenset[Outcome]] = frozenset({"success", "upstream_error"})
+_WRITES: Final = frozenset({"chat", "completions", "responses", "ws_responses", "compact", "runs", "generic"})
 """Meters of endpoints that write text, as much as they like where the request sets no ceiling."""
-_NO_READING = Reading()
-_NO_USAGE = Usage()
-NO_NEED = Need(0, 0, 0)
-_ONE_REQUEST = Need(1, 0, 0)
+_NO_READING: Final = Reading()
+_NO_USAGE: Final = Usage()
+NO_NEED: Final = Need(0, 0, 0)
+_ONE_REQUEST: Final = Need(1, 0, 0)
 
 
 class Ledger:

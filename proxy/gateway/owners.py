@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import parse_qs
 
 from proxy.core.call import DECODED_MAX_BYTES
@@ -28,16 +28,16 @@ from proxy.store import objects
 from proxy.store.postgres import RETRYABLE, UNAVAILABLE, Pool, PostgresError
 
 log = logging.getLogger(__name__)
-REMEMBERED_MAX = 200_000
-UNKNOWN_S = 60.0
+REMEMBERED_MAX: Final = 200_000
+UNKNOWN_S: Final = 60.0
 """How long an id that was looked up in vain is not looked up again."""
-LOOK_UP_TIMEOUT_S = 2.0
-FRESH_LOOKS = 3
+LOOK_UP_TIMEOUT_S: Final = 2.0
+FRESH_LOOKS: Final = 3
 """How often to look again, a flush interval apart, where much depends on it: another worker may have made the object a
 moment ago, and its record be on its way to Postgres."""
-FRESH_PAUSE_MAX_S = 0.5
-RETRY_AFTER_S = 1
-PURPOSE = ("objects",)
+FRESH_PAUSE_MAX_S: Final = 0.5
+RETRY_AFTER_S: Final = 1
+PURPOSE: Final = ("objects",)
 _Value = TypeVar("_Value")
 
 
@@ -233,9 +233,9 @@ class Owners:
         return tuple(named)
 
 
-_UNREADABLE = "The request's Content-Encoding can't be undone, and what it names must be looked at."
-PATH = ""
-INNER = "/"
+_UNREADABLE: Final = "The request's Content-Encoding can't be undone, and what it names must be looked at."
+PATH: Final = ""
+INNER: Final = "/"
 
 
 def named_in(text: bytes, content_type: bytes = b"") -> tuple[tuple[str, str], ...]:

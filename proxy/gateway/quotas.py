@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
-from typing import Literal
+from typing import Final, Literal
 
 from proxy.core.admission import Rules, no_quotas, refuse, unknown_price
 from proxy.core.call import Call
@@ -30,13 +30,13 @@ from proxy.store.quotas_live import CHANNEL
 
 __all__ = ["CHANNEL", "Charge", "Need", "NeedsShare", "Quotas", "Reservation", "boot_clock"]
 
-SHARE_TTL_S = 30.0
+SHARE_TTL_S: Final = 30.0
 """How long after a worker's death what it held is free for others."""
-RULES_MAX = 100_000
-DOWN_RETRY_S = 1
-_UNITS = (b"requests", b"tokens", b"cost")
-_COST = 2
-_NEVER = -1
+RULES_MAX: Final = 100_000
+DOWN_RETRY_S: Final = 1
+_UNITS: Final = (b"requests", b"tokens", b"cost")
+_COST: Final = 2
+_NEVER: Final = -1
 
 
 def boot_clock() -> float:
@@ -44,7 +44,7 @@ def boot_clock() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class NeedsShare(Exception):  # noqa: N818  a question, not a fault

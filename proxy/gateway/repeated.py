@@ -10,14 +10,15 @@ saves 108,000 of the 599,000 instructions that a request took, what is made of a
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from proxy.gateway.request import KnownHead, Request
 
-DIGITS_MAX = 15
+DIGITS_MAX: Final = 15
 """So that a length stays within what llhttp, and the upstream, can count."""
-TRIES_MAX = 4
+TRIES_MAX: Final = 4
 """A client whose heads differ each time (a trace id in each) is not learned from for longer than this."""
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*\r\n" % DIGITS_MAX, re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*\r\n" % DIGITS_MAX, re.IGNORECASE)
 
 
 class Repeated:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 log = logging.getLogger(__name__)
-TOGETHER_MAX = 32
+TOGETHER_MAX: Final = 32
 """libuv may see thousands of sockets before it comes round; nothing waits for more than these."""
 
 

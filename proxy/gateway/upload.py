@@ -5,13 +5,15 @@ A request that was read whole can be sent again on another connection, one that 
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core.framing import LAST_CHUNK, chunk
 from proxy.gateway.request import Request
 from proxy.gateway.roles import Listener
 from proxy.gateway.upstream import UpstreamConnection
 
-HELD_MAX_BYTES = 256 * 1024
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})  # RFC 9110, 9.2.2
+HELD_MAX_BYTES: Final = 256 * 1024
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})  # RFC 9110, 9.2.2
 
 
 class Upload:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from proxy.core.framing import Body, FramingError, body_of
 from proxy.core.headshape import Shapes
@@ -19,10 +19,10 @@ from proxy.gateway.intake import MUCH_BYTES, Intake
 from proxy.gateway.roles import Listener
 from proxy.gateway.sockets import as_protocol, is_quiet
 
-WRITE_HIGH_WATER_BYTES = 256 * 1024
+WRITE_HIGH_WATER_BYTES: Final = 256 * 1024
 # A connection that rested longer than this is asked (one MSG_PEEK) whether the other side has closed it meanwhile,
 # because a request written into a closed connection can't be repeated when it is a POST.
-PEEK_AFTER_S = 0.5
+PEEK_AFTER_S: Final = 0.5
 
 
 class UpstreamConnection:
