@@ -19,7 +19,7 @@ GUARD ?=
 COMPILED := build/compiled
 IN_COMPILED := cd $(COMPILED) && $(if $(filter /%,$(VENV)),,../../)$(BIN)/python
 # What drives bytes through the pass; the other tests don't notice what it is made of.
-TESTS_COMPILED ?= tests/core tests/gateway tests/e2e
+TESTS_COMPILED ?= tests/core tests/gateway tests/e2e tests/test_alike.py tests/test_build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format compiled test-compiled wheel bench bench-load bench-guard bench-guard-compiled years chaos soak clean
