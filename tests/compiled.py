@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.gateway import front
+from proxy.build import build
 
-COMPILED = not front.__file__.endswith(".py")
+COMPILED = build() == "compiled"
 
 replaces = pytest.mark.skipif(
     COMPILED,
