@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from proxy.build import build
 
 COMPILED = build() == "compiled"
+SOURCES = Path(__file__).resolve().parents[1]
+"""Where a compiled tree has its tests from, and was copied from: the same proxy, interpreted."""
 
 replaces = pytest.mark.skipif(
     COMPILED,

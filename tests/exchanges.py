@@ -6,9 +6,14 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from proxy.core.call import read_call
 from proxy.core.openline import OpenLine
 from proxy.core.record import UsageRecord
 from proxy.core.usage import Usage
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.request import Request
+from proxy.gateway.upstreams import build
+from proxy.settings import Settings
 
 START_US = 1_760_000_000_000_000  # 2025-10-09 08:53:20 UTC
 NOTHING_MORE: dict[str, Any] = {
@@ -44,6 +49,15 @@ def make_open(number: int, **changes: Any) -> OpenLine:
         **NOTHING_MORE,
     )
     return line._replace(**changes)
+
+
+def make_exchange(body: bytes | None = None, *, started: float = 0.0) -> Exchange:
+    """A chat request with this body, as it stands before it is forwarded; nobody's."""
+    settings = Settings()
+    upstream = build(settings, settings.upstream_url, clock=lambda: 0.0).default
+    target = b"/v1/chat/completions"
+    call = read_call(method="POST", target=target, header={}.get, body=body, body_bytes=len(body or b""))
+    return Exchange("id", None, call, Request(b"POST", target, [], {}, started, 0), upstream)
 
 
 def make_record(number: int, **changes: Any) -> UsageRecord:

@@ -45,7 +45,7 @@ from tests.benchmarks.peers_install import UnavailableError
 from tests.benchmarks.peers_report import Row, Skipped, panels, summary
 from tests.benchmarks.peers_report import table as peers_table
 from tests.benchmarks.targets import Target
-from tests.compiled import COMPILED
+from tests.compiled import COMPILED, SOURCES
 
 WARM_UP_S = 2.0
 BUSY = 0.5
@@ -215,7 +215,7 @@ def interpreted(behind: Target, directory: Path) -> Iterator[Target | None]:
         yield None
         return
     directory.mkdir(mode=0o755)
-    with targets.proxy(behind, directory, name=targets.INTERPRETED, root=targets.SOURCES) as target:
+    with targets.proxy(behind, directory, name=targets.INTERPRETED, root=SOURCES) as target:
         yield target
 
 

@@ -27,8 +27,6 @@ ROOT = Path(__file__).parents[2]
 OWN = "openai-proxy"
 INTERPRETED = "openai-proxy, interpreted"
 """The same source without a compiler, where the other is compiled."""
-SOURCES = Path(__file__).resolve().parents[2]
-"""Where a compiled tree has its tests from."""
 QUOTAS = [
     {"unit": "tokens", "window": "month", "limit": "1000000000000"},
     {"unit": "cost", "window": "month", "limit": "1000000"},

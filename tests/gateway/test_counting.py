@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.core.call import read_call
 from proxy.core.refusal import Refusal
 from proxy.core.usage import Usage
 from proxy.gateway import counting
 from proxy.gateway.counting import Counting
 from proxy.gateway.exchange import Exchange
-from proxy.gateway.request import Request
-from proxy.gateway.upstreams import build
 from proxy.metrics import Metrics
-from proxy.settings import Settings
-from tests.exchanges import make_record
+from tests.exchanges import make_exchange, make_record
 
 
 def exchange(*, forwarded: float = 10.001, ttfb: float = 10.041, refusal: Refusal | None = None) -> Exchange:
     """One that was forwarded 1 ms after it began, and answered 40 ms later."""
-    settings = Settings()
-    upstream = build(settings, settings.upstream_url, clock=lambda: 0.0).default
-    call = read_call(method="POST", target=b"/v1/chat/completions", header={}.get, body=None, body_bytes=0)
-    made = Exchange("id", None, call, Request(b"POST", b"/v1/chat/completions", [], {}, 10.0, 0), upstream)
+    made = make_exchange(started=10.0)
     made.forwarded, made.ttfb, made.refusal = forwarded, ttfb, refusal
     return made
 

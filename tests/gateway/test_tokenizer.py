@@ -7,15 +7,12 @@ import threading
 import orjson
 import tiktoken
 
-from proxy.core.call import read_call
 from proxy.core.usage import Reading, Usage
 from proxy.gateway import tokenizer
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.findings import usage_of
-from proxy.gateway.request import Request
 from proxy.gateway.tokenizer import NEWEST, OLDER, SAMPLE_CHARS, Tokenizer, installed
-from proxy.gateway.upstreams import build
-from proxy.settings import Settings
+from tests.exchanges import make_exchange
 
 
 def words(name: str) -> tiktoken.Encoding:
@@ -117,14 +114,8 @@ def test_it_is_used_where_it_is_installed_and_wanted(monkeypatch) -> None:
 
 def broken(body: bytes) -> Exchange:
     """An exchange whose client hung up in the middle of a stream."""
-    settings = Settings()
-    upstream = build(settings, settings.upstream_url, clock=lambda: 0.0).default
-    call = read_call(
-        method="POST", target=b"/v1/chat/completions", header={}.get, body=body, body_bytes=len(body)
-    )
-    request = Request(b"POST", b"/v1/chat/completions", [], {}, 0.0, 0)
-    exchange = Exchange("id", None, call, request, upstream)
-    request.complete = True
+    exchange = make_exchange(body)
+    exchange.request.complete = True
     exchange.forwarded, exchange.status, exchange.streamed = 1.0, 200, True
     return exchange
 
