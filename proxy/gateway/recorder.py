@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 ADOPT_EVERY_S = 10.0
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 5.0
-SLICE_MAX = 250
-"""Records read from the spool in one go: a batch takes 4 ms, in which nobody would be served."""
 UNSPOOLED_MAX = 20_000
 """Records held in memory while the disk takes none."""
 RETRY_AFTER_S = 5
@@ -249,26 +247,26 @@ class Recorder:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MAX_S)
                 continue
-            full = len(batch.payloads) == BATCH_MAX
+            more = batch.more
             pause, batch = RETRY_FIRST_S, None
             self._report()
-            if not full and not (self._waiters and self._spool.unread):
+            if not more and not (self._waiters and self._spool.unread):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._settings.flush_interval_s):
                         await self._hurry.wait()
                 self._hurry.clear()
 
     async def _read(self) -> Batch:
-        """The next batch, slice by slice, the loop free in between. Raises OSError when nothing could be read."""
-        batch = self._spool.read(SLICE_MAX)
-        while batch.payloads and len(batch.payloads) < BATCH_MAX and self._spool.unread:
+        """The next batch; where the disk is read, slice by slice, the loop free in between. Raises OSError when nothing could
+        be read.
+        """
+        batch = self._spool.read(BATCH_MAX)
+        while batch.more and len(batch.payloads) < BATCH_MAX and self._spool.reads_disk:
             await asyncio.sleep(0)
             try:
-                more = self._spool.read(min(SLICE_MAX, BATCH_MAX - len(batch.payloads)))
+                more = self._spool.read(BATCH_MAX - len(batch.payloads))
             except OSError:
                 break  # what was read is not read again; the next attempt will say what is wrong
-            if not more.payloads:
-                break
             batch = replace(
                 more, payloads=batch.payloads + more.payloads, damaged=batch.damaged + more.damaged
             )

@@ -38,6 +38,8 @@ class Batch:
     end: int
     """Everything before this offset of this segment is in this batch or an earlier one."""
     damaged: int
+    more: bool
+    """There was more to be read."""
 
 
 def read_records(segment: Segment, offset: int, records_max: int) -> tuple[list[bytes], int, int]:

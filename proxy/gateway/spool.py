@@ -19,9 +19,12 @@ from pathlib import Path
 from proxy.core.spoolformat import OPEN, RECORD, encode_line
 from proxy.gateway.segments import Batch, Gathered, Segment, read_records
 from proxy.gateway.spooldir import SEGMENT_SUFFIX, make_locked, remove, sync_directory
+from proxy.gateway.unread import Unread
 
 SEGMENT_BYTES = 8 * 2**20
 SEGMENT_MIN_BYTES = 4096
+DISK_SLICE_MAX = 250
+"""Records read from the disk in one go: a batch of 2,000 takes 4 ms, in which nobody would be served."""
 
 
 class Spool:
@@ -54,6 +57,7 @@ class Spool:
         """Size of all segments."""
         self.unread = 0
         """Records appended and not yet handed out by `read`."""
+        self._held = Unread()
         self._syncing = threading.Lock()
         self._guard = threading.Lock()
         self._retired: list[int] = []
@@ -121,13 +125,17 @@ class Spool:
         """Append lines, and remember what they are. Raises OSError, with nothing written."""
         lines = gathered[0][1] if len(gathered) == 1 else b"".join([line for _, line, _ in gathered])
         segment = self._append(lines)
+        records: list[bytes] = []
         for exchange_id, line, payloads in gathered:
             if payloads:
-                segment.records += len(payloads)
-                self.unread += len(payloads)
+                records += payloads
                 self.end_exchange(exchange_id)
             else:
                 self._opens(segment, exchange_id, line)
+        if records:
+            segment.records += len(records)
+            self.unread += len(records)
+            self._held.add((segment.number, segment.size, records), len(lines))
 
     def end_exchange(self, exchange_id: str) -> None:
         """The exchange's record is safe, here or elsewhere: its open line need not be kept."""
@@ -221,8 +229,25 @@ class Spool:
 
     # reading
 
+    @property
+    def reads_disk(self) -> bool:
+        """`read` reads the disk, because more waits than is held in memory."""
+        return not self._held.whole
+
     def read(self, records_max: int) -> Batch:
-        """The next records in order, fewer than `records_max` only when there are no more. Raises OSError."""
+        """The next records in order: from memory at most `records_max`, or what was written in one go; from the disk at most
+        DISK_SLICE_MAX. None only when there are none. Raises OSError.
+        """
+        if not self._held.whole:
+            return self._read_disk(min(records_max, DISK_SLICE_MAX))
+        number, end, payloads = self._held.take(records_max) or (0, 0, [])
+        self.unread -= len(payloads)
+        if not self.unread:  # what may be behind it are open lines
+            number, end = self._current.number, self._current.size
+        self._reading = (number, end)
+        return Batch(payloads, number, end, 0, self.unread > 0)
+
+    def _read_disk(self, records_max: int) -> Batch:
         payloads: list[bytes] = []
         damaged = 0
         number, offset = self._reading
@@ -234,12 +259,14 @@ class Spool:
                 damaged += bad
                 offset = after
             elif segment is self._current:
+                self._held.caught_up()
                 break
             else:
                 number, offset = number + 1, 0
         self._reading = (number, offset)
-        self.unread = max(0, self.unread - len(payloads))
-        return Batch(payloads, number, offset, damaged)
+        # Lines that were damaged, or given up unread, are records that nobody will read.
+        self.unread = 0 if self._held.whole else max(0, self.unread - len(payloads))
+        return Batch(payloads, number, offset, damaged, not self._held.whole)
 
     def acknowledge(self, batch: Batch) -> None:
         """Every record up to the end of this batch is stored: segments before it go, once their removal pays.
@@ -271,6 +298,7 @@ class Spool:
                 return 0
             self._add_segment()
         after = (segment.number + 1, 0)
+        self._held.give_up()
         self._stored, self._reading = max(self._stored, after), max(self._reading, after)
         self._remove(segment)
         segment.path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proxy.store.postgres import Connection, Pool, statements
+from proxy.store.records import as_array
 
 _SQL = statements("demo")
 STORE_TIMEOUT_S = 300.0
@@ -18,10 +19,8 @@ async def is_empty(connection: Connection) -> bool:
 
 async def store(pool: Pool, payloads: Sequence[bytes], rollup_tags: Sequence[str]) -> int:
     """Records as the recorder stores them, in larger batches, and without settling: nothing of theirs was reserved."""
-    text = (b"[" + b",".join(payloads) + b"]").decode()
-    row = await pool.fetchrow(
-        statements("records")["store_records"], text, list(rollup_tags), timeout=STORE_TIMEOUT_S
-    )
+    array, tags = as_array(payloads), list(rollup_tags)
+    row = await pool.fetchrow(statements("records")["store_records"], array, tags, timeout=STORE_TIMEOUT_S)
     return int(row["inserted"])
 
 

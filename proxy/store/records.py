@@ -41,8 +41,7 @@ async def store(
     named = statements("records")
     async with bounded(pool, timeout_s) as connection:
         payloads = await objects.settle(connection, payloads)
-        text = (b"[" + b",".join(payloads) + b"]").decode()
-        row = await connection.fetchrow(named["store_records"], text, list(rollup_tags))
+        row = await connection.fetchrow(named["store_records"], as_array(payloads), list(rollup_tags))
         if row["inserted"]:
             await connection.execute(named["settle_records"], row["charges"], row["ids"])
     if stored is not None:
@@ -51,6 +50,11 @@ async def store(
             [each for each in payloads if orjson.loads(each)[_USER_AT] not in gone] if gone else payloads
         )
     return int(row["inserted"])
+
+
+def as_array(payloads: Sequence[bytes]) -> bytes:
+    """One JSON array of them, as `store_records` takes it. A batch is a megabyte: as bytes it is copied least."""
+    return b"[%b]" % b",".join(payloads)
 
 
 async def void(

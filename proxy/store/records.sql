@@ -23,7 +23,7 @@ on conflict (hour, user_id, key_id, group_id, provider, model, endpoint, operati
 -- name: store_records
 -- A batch of records: the rows and every rollup. Only rows that are really inserted count anywhere, so a batch may be sent
 -- again as often as need be.
--- $1: a JSON array of records, each an array of values in the order of RECORD_FIELDS (proxy/core/spoolformat.py), to
+-- $1: in UTF-8, a JSON array of records, each an array of values in the order of RECORD_FIELDS (proxy/core/spoolformat.py), to
 -- which fields are only ever added at the end; $2: the declared rollup tags.
 -- Every insert is in the order of its key, so that workers wait for each other but never in a circle.
 -- What belongs to a user who was erased is stored as nobody's (proxy/store/erasures.py).
@@ -49,7 +49,7 @@ with sent as materialized (
         coalesce((e ->> 44)::bigint, 0) as output_image_tokens, coalesce(nullif(e -> 45, 'null'), '{}') as units,
         nullif(e -> 46, 'null') as charges, e ->> 47 as part,
         coalesce((e ->> 49)::bigint, 0) as cache_saved_nanousd
-    from jsonb_array_elements($1::text::jsonb) as e
+    from jsonb_array_elements(convert_from($1::bytea, 'UTF8')::jsonb) as e
     order by (e ->> 0)::uuid
 ),
 gone as materialized (

@@ -13,10 +13,10 @@ import pytest
 
 from proxy.core.refusal import Refusal
 from proxy.core.spoolformat import encode_open, encode_record
-from proxy.gateway import flusher, recorder
+from proxy.gateway import flusher, recorder, unread
 from proxy.gateway.flusher import BATCH_MAX
-from proxy.gateway.recorder import SLICE_MAX, Recorder
-from proxy.gateway.spool import Batch, Spool
+from proxy.gateway.recorder import Recorder
+from proxy.gateway.spool import DISK_SLICE_MAX, Batch, Spool
 from proxy.metrics import Metrics
 from proxy.settings import Settings
 from tests.compiled import replaces
@@ -365,7 +365,10 @@ def content(directory: Path) -> bytes:
     return b"".join(path.read_bytes() for path in directory.glob("*.seg"))
 
 
-async def test_a_batch_is_read_in_slices_between_which_the_loop_goes_on(make_recorder: MakeRecorder) -> None:
+async def test_a_batch_is_read_from_the_disk_in_slices_between_which_the_loop_goes_on(
+    make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "HELD_BYTES_MAX", 0)
     made = await make_recorder(start=False)
     for number in range(BATCH_MAX + 100):
         exchange(made, number)
@@ -382,7 +385,7 @@ async def test_a_batch_is_read_in_slices_between_which_the_loop_goes_on(make_rec
     batch = await made._read()
     task.cancel()
     assert len(batch.payloads) == BATCH_MAX
-    assert turns >= BATCH_MAX // SLICE_MAX - 1
+    assert turns >= BATCH_MAX // DISK_SLICE_MAX - 1
     rest = await made._read()
     assert [len(rest.payloads), rest.end > batch.end] == [100, True]
 
@@ -391,8 +394,9 @@ async def test_a_batch_is_read_in_slices_between_which_the_loop_goes_on(make_rec
 async def test_what_was_read_before_the_disk_failed_is_stored_first(
     make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(unread, "HELD_BYTES_MAX", 0)
     made = await make_recorder(start=False)
-    for number in range(2 * SLICE_MAX):
+    for number in range(2 * DISK_SLICE_MAX):
         exchange(made, number)
     made.commit()
     read, calls = made._spool.read, 0
@@ -405,5 +409,5 @@ async def test_what_was_read_before_the_disk_failed_is_stored_first(
         return read(records_max)
 
     monkeypatch.setattr(Spool, "read", lambda _, records_max: fails_once(records_max))
-    assert len((await made._read()).payloads) == SLICE_MAX
-    assert len((await made._read()).payloads) == SLICE_MAX
+    assert len((await made._read()).payloads) == DISK_SLICE_MAX
+    assert len((await made._read()).payloads) == DISK_SLICE_MAX

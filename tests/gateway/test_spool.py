@@ -10,13 +10,16 @@ import orjson
 import pytest
 
 from proxy.core.spoolformat import OPEN, RECORD, scan
-from proxy.gateway import spooldir
+from proxy.gateway import spooldir, unread
 from proxy.gateway.segments import READ_BYTES
 from proxy.gateway.spool import Spool
 
 
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
+@pytest.fixture(params=["memory", "disk"])
+def spool(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
+    """A spool that reads what it wrote from memory, and one that holds nothing there."""
+    if request.param == "disk":
+        monkeypatch.setattr(unread, "HELD_BYTES_MAX", 0)
     made = Spool(tmp_path, "w1", max_bytes=2**20, segment_bytes=4096)
     yield made
     if made._descriptor >= 0:
