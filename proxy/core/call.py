@@ -44,6 +44,7 @@ _BODY_KEYS: Final = frozenset(
 _OPTIONS: Final = _BODY_KEYS - {"model"}
 
 
+_loads: Final = orjson.loads
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -152,7 +153,7 @@ def read_call_behind(
             if len(body) > CONTAINERS_MAX:
                 refuse_dense(body)
             try:
-                fields = orjson.loads(body)
+                fields = _loads(body)
             except ValueError:
                 fields, is_form = _lenient_fields(body, header)
             if type(fields) is dict and not is_form and endpoint.meter != "none":

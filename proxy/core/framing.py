@@ -48,7 +48,7 @@ class ResponseHead:
         status: int,
         http_1_0: bool,
         fields: dict[bytes, bytes],
-        noted: list[tuple[int, bytes]] | tuple[re.Match[bytes], tuple[int, ...]],
+        noted: list[tuple[int, bytes]] | tuple[list[bytes], tuple[tuple[int, bytes, int], ...]],
         keep_alive: bool,
         plain: bool = False,
     ) -> None:
@@ -58,8 +58,8 @@ class ResponseHead:
         self.fields = fields
         """The noted headers, names in lower case; of duplicates the first, except transfer-encoding, which is joined."""
         self.noted = noted
-        """Where the noted lines begin in `raw`, and their lower-case names; or the match whose groups are `fields`, and by how
-        much each of these lines begins before its group."""
+        """Where the noted lines begin in `raw`, and their lower-case names; or all lines, the empty one and what is behind
+        it the last, and of the noted ones the number from 0, the name, and where the value begins."""
         self.keep_alive = keep_alive
         self.plain = plain
         """It is known that no line of it has to go."""
@@ -79,25 +79,25 @@ class ResponseHead:
             return raw + added + b"\r\n"
         connection = self.fields.get(b"connection")
         named = _removable(connection) if connection else _NOTHING
-        kept, start = [], 0
-        for at in self._begins(dropped | named if named else dropped):
-            kept.append(raw[start:at])
-            start = raw.index(b"\r\n", at) + 2
-        rendered = b"".join((*kept, raw[start:], added, b"\r\n"))
+        gone = dropped | named if named else dropped
+        noted = self.noted
+        if isinstance(noted, list):
+            kept, start = [], 0
+            for at, name in noted:
+                if name in gone:
+                    kept.append(raw[start:at])
+                    start = raw.index(b"\r\n", at) + 2
+            rendered = b"".join((*kept, raw[start:], added, b"\r\n"))
+        else:
+            lines, numbered = noted
+            kept = lines[:-2]
+            for number, name, _ in reversed(numbered):
+                if name in gone:
+                    del kept[number]
+            rendered = b"\r\n".join((*kept, added + b"\r\n"))
         if named - DROPPED:
             rendered = _without_named(rendered, named)
         return rendered
-
-    def _begins(self, names: frozenset[bytes]) -> list[int]:
-        """Where the noted lines of these names begin in `raw`."""
-        if isinstance(self.noted, list):
-            return [at for at, name in self.noted if name in names]
-        match, before = self.noted
-        begins = []
-        for group, name in enumerate(self.fields):
-            if name in names:
-                begins.append(match.start(group + 1) - before[group])
-        return begins
 
 
 def _connection_options(value: bytes) -> frozenset[bytes]:

@@ -1,8 +1,9 @@
 """Shapes: heads of answers that have the same lines as one before, by name and in order, whatever these lines say.
 
 An upstream answers with few different heads; what differs from one to the next are a date, an id, what is left of a limit. The
-first head of a kind is searched for the lines that matter, and a pattern made of it: a head that matches has exactly these
-lines, so that nothing is left to search for. With 14 lines a head takes 22,000 instructions so, and 47,000 when it is searched.
+first head of a kind is searched for the lines that matter, and where these are is remembered: a head whose lines all begin as
+its lines do has them there, so that nothing is left to search for. With 14 lines a head takes 1 µs so, and 3 when it is
+searched.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from proxy.core.framing import DROPPED, HEAD_MAX_BYTES, ResponseHead, keeps_aliv
 SHAPES_MAX: Final = 4
 """Of one upstream: whole answers, streams, errors. The one that was not met for longest gives way to a new one."""
 LEARNED_MAX: Final = 64
-"""Making a pattern takes a millisecond: an upstream whose heads never repeat is not learned from for longer than this."""
+"""An upstream whose heads never repeat is not learned from for longer than this."""
 LINES_MAX: Final = 64
 _LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*")
 
@@ -23,46 +24,54 @@ _LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*")
 class Shape:
     """One kind of head."""
 
-    __slots__ = ("_before", "_match", "_names", "_plain", "_status")
+    __slots__ = ("_begins", "_noted", "_plain", "_start", "_status", "count")
 
     def __init__(self, head: ResponseHead, lines: list[bytes]) -> None:
-        """`lines` are those of `head` behind its status line; the noted ones all have different names."""
-        self._names = tuple(head.fields)
+        """`lines` are those of `head`, the status line the first; the noted ones all have different names."""
         self._plain = DROPPED.isdisjoint(head.fields)
         self._status = head.status
-        pattern = [re.escape(head.raw[: head.raw.index(b"\r\n")])]
-        before = []
-        for line in lines:
+        self._start = lines[0]
+        begins = [lines[0]]
+        noted = []
+        for number, line in enumerate(lines[1:], 1):
             name, _, value = line.partition(b":")
-            if name.lower() not in head.fields:
-                # A bare LF is nothing here. To look for it as well would cost five times as much.
-                pattern.append(re.escape(name) + rb":[^\r]*+")
-                continue
-            begin = line[: len(line) - len(value.lstrip(b" \t"))]
-            before.append(len(begin))
-            # Between other blanks, or with a bare LF, a value is left to the search.
-            pattern.append(re.escape(begin) + rb"(?![ \t])([^\r\n]*+)(?<![ \t])")
-        self._before = tuple(before)
-        self._match = re.compile(rb"\r\n".join(pattern) + rb"\r\n\r\n").match
+            begin = name + b":"
+            if name.lower() in head.fields:
+                # Between other blanks, a value is left to the search.
+                begin = line[: len(line) - len(value.lstrip(b" \t"))]
+                noted.append((number, name.lower(), len(begin)))
+            begins.append(begin)
+        self._begins = begins
+        self._noted = tuple(noted)
+        """Which lines, their lower-case names, and where their values begin."""
+        self.count = len(lines) + 1
+        """How many lines there are, the empty one at the end included."""
 
-    def read(self, buffer: bytes) -> tuple[ResponseHead, int] | None:
-        """As `parse_head` reads it; None: it is another kind of head, or not whole. Hot path."""
-        found = self._match(buffer, 0, HEAD_MAX_BYTES)
-        if found is None:
+    def read(self, buffer: bytes, lines: list[bytes]) -> tuple[ResponseHead, int] | None:
+        """As `parse_head` reads it; None: it is another kind of head. `lines` is `buffer`, parted at its first `count` CRLFs.
+        Hot path.
+        """
+        count = self.count
+        if len(lines) <= count or lines[count - 1] or lines[0] != self._start:
             return None
-        end, names = found.end(), self._names
-        fields = dict(zip(names, found.groups(), strict=True))
+        for number, begin in enumerate(self._begins):
+            if not lines[number].startswith(begin):
+                return None
+        end = len(buffer) - len(lines[count])
+        if end > HEAD_MAX_BYTES:
+            return None
+        fields = {}
+        for number, name, at in self._noted:
+            value = lines[number][at:]
+            if value != value.strip() or len(value.splitlines()) > 1:  # a bare CR or LF ends a value
+                return None
+            fields[name] = value
         connection = fields.get(b"connection")
-        head = ResponseHead(
-            buffer[: end - 2],
-            self._status,
-            False,
-            fields,
-            (found, self._before),
-            connection is None or keeps_alive(connection),
-            self._plain,
-        )
-        return head, end
+        keep_alive = connection is None or keeps_alive(connection)
+        noted = (lines, self._noted)
+        return ResponseHead(
+            buffer[: end - 2], self._status, False, fields, noted, keep_alive, self._plain
+        ), end
 
 
 class Shapes:
@@ -77,8 +86,13 @@ class Shapes:
     def read(self, buffer: bytes) -> tuple[ResponseHead, int] | None:
         """`parse_head`, for an upstream that this remembers. Raises FramingError. Hot path."""
         shapes = self._shapes
+        count = 0
+        lines: list[bytes] = []
         for shape in shapes:
-            read = shape.read(buffer)
+            if shape.count != count:
+                count = shape.count
+                lines = buffer.split(b"\r\n", count)
+            read = shape.read(buffer, lines)
             if read is not None:
                 if shape is not shapes[0]:
                     shapes.remove(shape)
@@ -91,8 +105,8 @@ class Shapes:
 
     def _learn(self, head: ResponseHead) -> None:
         """Remember a final answer's head in which every line is plain, and none that matters is there twice."""
-        lines = head.raw.split(b"\r\n")[1:-1]
-        names = {line[: line.find(b":")].lower() for line in lines}
+        start, *lines = head.raw.split(b"\r\n")[:-1]
+        names = {line.partition(b":")[0].lower() for line in lines}
         if (
             head.status >= 200
             and not head.http_1_0
@@ -104,4 +118,4 @@ class Shapes:
         ):
             self._left -= 1
             del self._shapes[SHAPES_MAX - 1 :]
-            self._shapes.insert(0, Shape(head, lines))
+            self._shapes.insert(0, Shape(head, [start, *lines]))

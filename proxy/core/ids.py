@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 _HEX: Final = tuple(f"{number:03x}" for number in range(4096))
@@ -17,21 +16,25 @@ def uuid7(now_us: int, randomness: int) -> str:
     Ids made by one process sort by time to the microsecond; `randomness` needs at least 62 bits.
     """
     tail = (_VARIANT | randomness & 0x3FFFFFFFFFFFFFFF).to_bytes(8, "big").hex("-", 6)
-    return f"{_time(now_us)}-{tail}"
+    milliseconds = now_us // 1000
+    fraction = _fraction(now_us, milliseconds)
+    return f"{_begin(milliseconds >> 12)}{_HEX[milliseconds & 0xFFF]}-7{_HEX[fraction]}-{tail}"
 
 
 class Ids:
     """UUIDv7s of one process, by the hot path's thousands: of their 62 random bits 12 count (RFC 9562, 6.2, method 1), and the
-    others are drawn anew whenever they have counted through. That takes 4,500 instructions, with 62 drawn ones 12,000.
+    others are drawn anew whenever they have counted through. That takes a third of the instructions of 62 drawn ones.
     """
 
-    __slots__ = ("_count", "_draw", "_tail")
+    __slots__ = ("_begin", "_count", "_draw", "_since", "_tail")
 
     def __init__(self, draw: Callable[[int], int]) -> None:
         """`draw` gives so many random bits."""
         self._draw = draw
         self._count = 0
         self._tail = ""
+        self._since = -1
+        self._begin = ""
 
     def new(self, now_us: int) -> str:
         """The next id, of something that began then. Hot path."""
@@ -39,17 +42,19 @@ class Ids:
         if not count:
             self._tail = f"-{self._draw(48):012x}"
         self._count = (count + 1) & 0xFFF
-        return f"{_time(now_us)}-8{_HEX[count]}{self._tail}"
+        milliseconds = now_us // 1000
+        since = milliseconds >> 12
+        if since != self._since:
+            self._since, self._begin = since, _begin(since)
+        return f"{self._begin}{_HEX[milliseconds & 0xFFF]}-7{_HEX[_fraction(now_us, milliseconds)]}-8{_HEX[count]}{self._tail}"
 
 
-def _time(now_us: int) -> str:
-    """The first three groups: when, and the version."""
-    milliseconds, microseconds = divmod(now_us, 1000)
-    return f"{_begin(milliseconds >> 12)}{_HEX[milliseconds & 0xFFF]}-7{_HEX[microseconds * 4096 // 1000]}"
-
-
-@lru_cache(maxsize=16)
-def _begin(seconds: int) -> str:
+def _begin(since: int) -> str:
     """The first nine digits, the same for four seconds."""
-    text = f"{seconds & 0xFFFFFFFFF:09x}"
+    text = f"{since & 0xFFFFFFFFF:09x}"
     return f"{text[:8]}-{text[8]}"
+
+
+def _fraction(now_us: int, milliseconds: int) -> int:
+    """What of a time is less than its milliseconds, in 4,096ths of one."""
+    return (now_us - milliseconds * 1000) * 4096 // 1000

@@ -27,6 +27,8 @@ class Share:
     __slots__ = (
         "acknowledged",
         "asked",
+        "before",
+        "behind",
         "ends",
         "free",
         "granted",
@@ -41,6 +43,7 @@ class Share:
         "quota",
         "reserved",
         "returned",
+        "shown",
         "spent",
         "spent_until",
         "unsure",
@@ -79,6 +82,10 @@ class Share:
         """The ledger was asked, and its answer has not come: it may have given something."""
         self.idle = 0
         """Ticks since it was used last."""
+        self.shown = (-1, -1)
+        """The limit and the seconds until the reset, of which the answers' header lines tell: …"""
+        self.before = self.behind = b""
+        """… what they say before and behind the remaining amount."""
         self.spent: float = math.inf
         """The least amount that the ledger just would not give …"""
         self.spent_until = 0.0

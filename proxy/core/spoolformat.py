@@ -10,7 +10,8 @@ written by another version is read rightly: what it does not have is null, what 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from binascii import hexlify
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,12 +30,12 @@ STRING_CUT_CHARS: Final = 1_000
 BIGINT_MAX: Final = 2**63 - 1
 
 
-def _line_of(kind: bytes) -> tuple[int, bytes]:
-    """The checksum of what stands before the JSON, and the line without checksum and JSON."""
-    return zlib.crc32(kind + b" "), b"%08x " + kind + b" %b\n"
-
-
-_LINES: Final = {kind: _line_of(kind) for kind in (OPEN, RECORD)}
+# What is imported is looked up by name for each line, even where this is compiled.
+_crc32: Final = zlib.crc32
+_hexlify: Final = hexlify
+_dumps: Final = orjson.dumps
+_BEGUN: Final = {kind: zlib.crc32(kind + b" ") for kind in (OPEN, RECORD)}
+"""The checksum of what stands before the JSON."""
 _HEAD_BYTES: Final = 11  # "1c291ca3 R "
 OPEN_FIELDS: Final = OpenLine._fields
 RECORD_FIELDS: Final = (
@@ -83,8 +84,9 @@ share_id, held]; `ownership`, told by claims.py, is taken off before a record is
 
 def encode_line(kind: bytes, payload: bytes) -> bytes:
     """One line. `payload` is JSON on one line. Hot path."""
-    begun, line = _LINES.get(kind) or _line_of(kind)
-    return line % (zlib.crc32(payload, begun), payload)
+    checksum = _crc32(payload, _BEGUN[kind])
+    # As %08x, in a fourth of the time.
+    return b"%b %b %b\n" % (_hexlify(checksum.to_bytes(4, "big")), kind, payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,35 +125,34 @@ def scan(data: bytes, records_max: int | None = None) -> Scan:
 
 def encode_open(line: OpenLine) -> bytes:
     """The payload of an open line: OPEN_FIELDS. Hot path."""
-    return _dump(tuple(line))
+    return _dump(line[:])
 
 
 def encode_record(record: UsageRecord) -> bytes:
     """The payload of a record: RECORD_FIELDS. Hot path.
 
-    Two tuples, because a longer one than 30 is made by way of a list; and no attrgetter, which takes ten times as long.
+    A list, because a tuple longer than 30 is made by way of one; and no attrgetter, which takes ten times as long.
     """
     usage = record.usage
-    fields: tuple[Any, ...] = (  # noqa: RUF005
+    fields: list[Any] = [
         record.id, record.parent_id, record.started_at_us, record.key_id, record.user_id, record.group_id,
         record.provider, record.endpoint, record.method, record.requested_model, record.served_model,
         record.operation, record.tags, record.end_user, record.streamed, record.status, record.outcome,
         record.error_type, record.error_code, record.error_message, record.finish_reason, record.service_tier,
         record.usage_source, record.cost_nanousd,
-    ) + (
         record.price_id, record.object_id, record.upstream_request_id, record.client_request_id, record.ttfb_ms,
         record.duration_ms, record.bytes_in, record.bytes_out,
         usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.cached_input_tokens,
         usage.cache_write_tokens, usage.cache_write_12h_tokens, usage.input_audio_tokens, usage.cached_audio_tokens,
         usage.input_image_tokens, usage.cached_image_tokens, usage.reasoning_tokens, usage.output_audio_tokens,
         usage.output_image_tokens, dict(usage.units) if usage.units else None, _charges(record.charges),
-    )  # fmt: skip
+    ]  # fmt: skip
     if record.ownership is not None or record.cache_saved_nanousd:
-        fields = (*fields, record.part, _ownership(record))
+        fields += (record.part, _ownership(record))
         if record.cache_saved_nanousd:
-            fields = (*fields, record.cache_saved_nanousd)
+            fields.append(record.cache_saved_nanousd)
     elif record.part is not None:
-        fields = (*fields, record.part)
+        fields.append(record.part)
     return _dump(fields)
 
 
@@ -190,10 +191,10 @@ def payload_id(payload: bytes) -> str:
     return str(orjson.loads(payload)[0])
 
 
-def _dump(fields: tuple[Any, ...]) -> bytes:
+def _dump(fields: Sequence[Any]) -> bytes:
     """JSON that Postgres takes: no NUL, no half surrogate, no number beyond bigint, no line beyond its limit."""
     try:
-        payload = orjson.dumps(fields)
+        payload = _dumps(fields)
     except TypeError:
         return orjson.dumps(_clean(fields, None))
     # Most have no backslash at all, which is soon seen. Not `in`: see references.hides_names.

@@ -11,6 +11,10 @@ from proxy.gateway.exchange import Exchange
 from proxy.metrics import LATENCY_S, OVERHEAD_S, Metrics
 
 ALIKE_MAX = 1_000
+# What is imported is looked up by name for each exchange, even where this is compiled.
+_bisect: Final = bisect_left
+_OVERHEAD_S: Final = OVERHEAD_S
+_LATENCY_S: Final = LATENCY_S
 _CLASSES: Final = ("none", *(f"{hundreds}xx" for hundreds in range(1, 10)))
 """Of statuses, by their hundreds; 0: there was none."""
 
@@ -73,15 +77,15 @@ class Counting:
             if not alike.upstream:
                 alike.upstream = self._metrics.upstream_seconds.cell(key[:2])
             overhead_s, upstream_s = forwarded - exchange.request.started, now - forwarded
-            self._overhead[bisect_left(OVERHEAD_S, overhead_s)] += 1
+            self._overhead[_bisect(_OVERHEAD_S, overhead_s)] += 1
             self._overhead[-1] += overhead_s
-            alike.upstream[bisect_left(LATENCY_S, upstream_s)] += 1
+            alike.upstream[_bisect(_LATENCY_S, upstream_s)] += 1
             alike.upstream[-1] += upstream_s
             if exchange.ttfb:
                 if not alike.ttfb:
                     alike.ttfb = self._metrics.ttfb_seconds.cell(key[:2])
                 ttfb_s = exchange.ttfb - forwarded
-                alike.ttfb[bisect_left(LATENCY_S, ttfb_s)] += 1
+                alike.ttfb[_bisect(_LATENCY_S, ttfb_s)] += 1
                 alike.ttfb[-1] += ttfb_s
         if outcome != "success" and outcome.startswith("upstream_") and record.part is None:
             self._metrics.upstream_failures.inc((outcome,))

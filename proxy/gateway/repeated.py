@@ -18,7 +18,7 @@ DIGITS_MAX: Final = 15
 """So that a length stays within what llhttp, and the upstream, can count."""
 TRIES_MAX: Final = 4
 """A client whose heads differ each time (a trace id in each) is not learned from for longer than this."""
-_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*\r\n" % DIGITS_MAX, re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})\r\n" % DIGITS_MAX, re.IGNORECASE)
 
 
 class Repeated:
@@ -52,14 +52,19 @@ class Repeated:
         first, before = self._request, self._before
         if first is None or not data.startswith(before):
             return None
-        digits, found, behind = data[len(before) :].partition(self._after)
-        if not found or not digits.isdigit() or len(digits) > DIGITS_MAX:
+        after = self._after
+        start = len(before)
+        stop = data.find(b"\r", start)  # the first byte of `after`
+        if not 0 < stop - start <= DIGITS_MAX:
+            return None
+        digits, end = data[start:stop], stop + len(after)
+        if len(data) < end or data[stop:end] != after or not digits.isdigit():
             return None
         length = int(digits)
         if not length:
             return None
         self._tries = TRIES_MAX
-        return first, length, behind
+        return first, length, data[end:]
 
 
 def _is_plain(request: Request) -> bool:
