@@ -28,8 +28,6 @@ SECONDS_MAX: Final = 10**9
 
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-_BESIDE: Final = frozenset({"cached_tokens", "cached_tokens_details", "reasoning_tokens"})
-"""Details that some answers have at the top of their usage."""
 _KNOWN: Final = frozenset(
     {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "seconds"}
 )
@@ -97,7 +95,7 @@ def read(value: Any, *, duration_unit: str = "audio_ms") -> Usage | None:
     usage = Usage(input_tokens, output_tokens, total_tokens)
     usage.units = units
     # Most answers detail nothing but zeros, and others only a few classes: the rest of them need not be counted.
-    beside = not _BESIDE.isdisjoint(said)
+    beside = "cached_tokens" in said or "cached_tokens_details" in said or "reasoning_tokens" in said
     if beside or _tells(into):
         if amount := into.get("cached_tokens") or said.get("cached_tokens"):
             usage.cached_input_tokens = count(amount)

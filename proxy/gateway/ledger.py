@@ -81,6 +81,7 @@ class Ledger:
         self._counting = Counting(metrics)
         self._default_output_tokens = default_output_tokens
         self._tokenizer = tokenizer
+        self._logs = log.isEnabledFor(logging.DEBUG)
 
     # -- before
 
@@ -275,7 +276,7 @@ class Ledger:
             record.bytes_in, record.bytes_out = request.received, exchange.bytes_out
         self._settle_and_keep(exchange, record, reading, child=child)
         self._counting.count(exchange, record, now)
-        if log.isEnabledFor(logging.DEBUG):
+        if self._logs:
             log_exchange(log, record)
 
     def _settle_and_keep(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from proxy.core.framing import decimal
 from proxy.gateway.request import KnownHead, Request
 
 DIGITS_MAX: Final = 15
@@ -60,7 +61,7 @@ class Repeated:
         digits, end = data[start:stop], stop + len(after)
         if len(data) < end or data[stop:end] != after or not digits.isdigit():
             return None
-        length = int(digits)
+        length = decimal(digits)
         if not length:
             return None
         self._tries = TRIES_MAX
