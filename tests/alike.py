@@ -15,8 +15,9 @@ from random import Random
 from typing import Any
 
 from proxy.core import forms, lightbody, listing, references, splice, spoolformat, sse
+from proxy.core.answerhead import FramingError
 from proxy.core.call import Call, read_call
-from proxy.core.framing import FramingError, body_of
+from proxy.core.framing import body_of
 from proxy.core.headshape import Shapes
 from proxy.core.meter import kind_of, open_meter
 from proxy.core.refusal import Refusal

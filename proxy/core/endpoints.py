@@ -33,6 +33,8 @@ class Endpoint:
     """Streams report usage only when asked with stream_options.include_usage; see splice.py."""
     websocket: bool = False
     """A GET that upgrades; metered by wsmeter.py."""
+    content: bool = False
+    """Its answers are what somebody stored, a file or a video. Whatever it looks like, it is no answer to be read."""
     objects: ObjectRule = NO_OBJECTS
     """Which objects it makes, names and lists."""
 
@@ -258,6 +260,7 @@ def _build() -> tuple[_Node, dict[tuple[str, str], Endpoint], tuple[tuple[str, E
             by_object="o" in flags,
             splices="s" in flags,
             websocket="w" in flags,
+            content=template.endswith("/content"),
             objects=rule_of(template.replace("+}", "}"), meter=meter, websocket="w" in flags),
         )
         routes.append((method, endpoint))

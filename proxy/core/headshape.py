@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from proxy.core.framing import DROPPED, HEAD_MAX_BYTES, ResponseHead, keeps_alive, parse_head
+from proxy.core.answerhead import DROPPED, HEAD_MAX_BYTES, ResponseHead, keeps_alive, parse_head
 
 SHAPES_MAX: Final = 4
 """Of one upstream: whole answers, streams, errors. The one that was not met for longest gives way to a new one."""

@@ -61,6 +61,8 @@ def open_meter(
     added bytes out (`Meter.strips` says so). `keep_text`: keep the delivered text (bounded) for a tokenizer.
     """
     codings = kind.codings
+    if call.endpoint.content and status < 400:
+        return TextMeter(call, status=status, text=False)
     if kind.is_stream:
         if strip_usage and codings == ():
             return UsageStripper(call, keep_text=keep_text)

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from proxy.core.answerhead import ResponseHead
 from proxy.core.call import with_form
 from proxy.core.forms import FormReader
-from proxy.core.framing import ResponseHead
 from proxy.core.meter import kind_of, open_meter
 from proxy.core.record import Outcome
 from proxy.gateway.cors import Cors

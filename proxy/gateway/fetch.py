@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from proxy.core.framing import Body, ResponseHead
+from proxy.core.answerhead import ResponseHead
+from proxy.core.framing import Body
 from proxy.gateway.dial import DialError
 from proxy.gateway.upstream import Pool, UpstreamConnection
 

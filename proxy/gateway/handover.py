@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from proxy.core.framing import HEAD_MAX_BYTES
+from proxy.core.answerhead import HEAD_MAX_BYTES
 from proxy.core.refusal import Refusal
 from proxy.gateway.reader import Nobody, RequestReader
 

@@ -12,7 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from proxy.core.framing import Body, LengthBody, ResponseHead, parse_head
+from proxy.core.answerhead import ResponseHead, parse_head
+from proxy.core.framing import Body, LengthBody
 from proxy.core.refusal import Refusal, bad_gateway
 
 if TYPE_CHECKING:

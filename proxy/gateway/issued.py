@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
+from proxy.core.answerhead import ResponseHead
 from proxy.core.decode import decode_whole
-from proxy.core.framing import ResponseHead
 from proxy.core.objects import SECRET_PREFIX
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.owners import Owners, secret_id

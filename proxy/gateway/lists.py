@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from proxy.core.answerhead import ResponseHead
 from proxy.core.decode import decode_whole
-from proxy.core.framing import ResponseHead
 from proxy.core.listing import Listing, read_listing, without
 from proxy.core.refusal import Refusal, bad_gateway, unavailable
 from proxy.gateway.exchange import Exchange

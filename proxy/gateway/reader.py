@@ -11,8 +11,8 @@ from typing import Protocol
 
 import httptools
 
+from proxy.core.answerhead import HEAD_MAX_BYTES
 from proxy.core.callhead import origin_form
-from proxy.core.framing import HEAD_MAX_BYTES
 from proxy.core.refusal import Refusal
 from proxy.gateway.repeated import Repeated
 from proxy.gateway.request import Request, read_request

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.core.framing import Body, ResponseHead
+from proxy.core.answerhead import ResponseHead
+from proxy.core.framing import Body
 from proxy.core.record import Outcome
 from proxy.core.refusal import Refusal, unavailable
 from proxy.gateway.dial import DialError
@@ -27,9 +28,8 @@ class Relay:
     """Drives one exchange. Implements the front's `Exchanging` and the connection's `Listener`."""
 
     __slots__ = (
-        "_body", "_client_open", "_connection", "_dialing", "_draining", "_ends", "_front", "_limits",
-        "_over", "_paused_upstream", "_pool", "_strip", "_tunnel", "_upload", "_writer", "deadline",
-        "exchange", "listener",
+        "_body", "_client_open", "_connection", "_dialing", "_draining", "_ends", "_front", "_limits", "_over",
+        "_paused_upstream", "_pool", "_strip", "_tunnel", "_upload", "_writer", "deadline", "exchange", "listener",
     )  # fmt: skip
 
     def __init__(

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from proxy.core.framing import Body, ResponseHead
+    from proxy.core.answerhead import ResponseHead
+    from proxy.core.framing import Body
     from proxy.core.record import Outcome
     from proxy.core.refusal import Refusal
     from proxy.gateway.exchange import Exchange

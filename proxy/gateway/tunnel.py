@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import orjson
 
-from proxy.core.framing import ResponseHead
+from proxy.core.answerhead import ResponseHead
 from proxy.core.refusal import Refusal
 from proxy.core.shares import Reservation
 from proxy.core.usage import Reading

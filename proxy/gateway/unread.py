@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TypeAlias
 
-HELD_BYTES_MAX = 4 * 2**20
+HELD_BYTES_MAX = 2 * 2**20
 """Of lines. Beyond it nothing is held until the reader, who then reads the disk, has caught up."""
 Write: TypeAlias = tuple[int, int, list[bytes]]
 """One write: the number of its segment, where it ends there, and the payloads of its records."""

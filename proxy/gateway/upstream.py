@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from proxy.core.framing import Body, FramingError, body_of
+from proxy.core.answerhead import FramingError
+from proxy.core.framing import Body, body_of
 from proxy.core.headshape import Shapes
 from proxy.gateway.dial import Dialer
 from proxy.gateway.intake import MUCH_BYTES, Intake

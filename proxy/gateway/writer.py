@@ -6,7 +6,8 @@ spliced stream), the client can't read chunks (HTTP/1.0), or it could not see th
 
 from __future__ import annotations
 
-from proxy.core.framing import LAST_CHUNK, Body, ResponseHead, chunk
+from proxy.core.answerhead import ResponseHead
+from proxy.core.framing import LAST_CHUNK, Body, chunk
 from proxy.gateway.front import Front
 from proxy.gateway.request import Request
 

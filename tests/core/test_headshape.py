@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.framing import FramingError, ResponseHead, parse_head
+from proxy.core.answerhead import FramingError, ResponseHead, parse_head
 from proxy.core.headshape import LEARNED_MAX, SHAPES_MAX, Shapes
 
 PLAIN = (

@@ -206,3 +206,17 @@ def test_a_connection_gives_a_record_for_each_response(exchange: Exchange, compr
         assert recorded(own) == expected(exchange)
         assert tap.meter.unfinished() == ()
         assert own.estimated == (exchange.record["usage_source"] == "estimated")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [(b"application/json", 200), (b"text/event-stream", 200), (b"", 200), (b"application/json", 404)],
+)
+def test_what_somebody_stored_is_no_answer_to_be_read(kind: bytes, status: int) -> None:
+    call = read_call(method="GET", target=b"/v1/files/file-1/content", header={}.get, body=None, body_bytes=0)
+    stored = {"id": "file-2", "object": "upload", "model": "gpt-5", "file": {"id": "file-3"}}
+    meter = open_meter(call, kind_of(kind, b""), status=status)
+    meter.feed(json.dumps(stored if status == 200 else {"error": {"message": "No such file"}}).encode())
+    reading = meter.finish(True)
+    assert (reading.object_id, reading.model, reading.usage, reading.complete) == (None, None, None, True)
+    assert reading.error_message == (None if status == 200 else "No such file")

@@ -136,3 +136,21 @@ def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
     for piece in pieces:
         made.feed(piece)
     assert made.result() == reduce(b"".join(pieces), KEEP)
+
+
+@given(data=st.data())
+def test_long_strings_and_long_runs_of_numbers_are_skipped_alike(data):
+    """Searches for single bytes take over where a pattern would take long: at every length around where they do."""
+    around = st.one_of(st.integers(0, 300), st.integers(4_000, 4_200), st.integers(65_500, 65_600))
+    text = st.tuples(around, st.sampled_from(["", '"', "\\", "]", "\u00e9"]), st.integers(0, 130)).map(
+        lambda parts: "x" * parts[0] + parts[1] + "y" * parts[2]
+    )
+    numbers = around.map(lambda count: [0.125] * (count // 6))
+    skipped = data.draw(st.lists(st.one_of(text, numbers, st.builds(lambda t: {"k": t}, text)), max_size=4))
+    value = {"skipped": skipped, "usage": {"total_tokens": 7}, "id": data.draw(text)[:4000], "last": skipped}
+    raw = json.dumps(value, ensure_ascii=data.draw(st.booleans())).encode()
+    cut = data.draw(st.integers(0, len(raw)))
+    sieve = Sieve(frozenset({"usage", "total_tokens", "id"}))
+    sieve.feed(raw[:cut])
+    sieve.feed(raw[cut:])
+    assert sieve.result() == {"usage": {"total_tokens": 7}, "id": value["id"]}
