@@ -66,10 +66,14 @@ def input_of(body: bytes, taken: Mapping[int, int] = NOTHING_TAKEN) -> tuple[int
             elif kind != b"image":
                 media_tokens += size * 3 // 4 // FILE_BYTES_PER_TOKEN + 1
     if large and b"input_audio" in body:
+        after = 0
         for found in islice(_INPUT_AUDIO.finditer(body), MEDIA_MAX):
+            if found.start() < after:
+                continue
             end = _end_of_base64(body, found.end())
             if end - found.end() >= _INPUT_AUDIO_MIN_BYTES and body.startswith(b'"', end):
-                size = end + 1 - found.start()
+                after = end + 1
+                size = after - found.start()
                 text_bytes -= size
                 media_tokens += size * 3 // 4 // AUDIO_BYTES_PER_TOKEN + 1
     if body.find(b"image") >= 0:  # not `in`: see references.hides_names

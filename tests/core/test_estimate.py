@@ -2,7 +2,7 @@ import base64
 import re
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.core.call import Call, read_call
@@ -107,6 +107,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=14))
+@example([b'"data": "', b"A" * 300, b'"data": "', b"A" * 300, b'"'])
 def test_media_are_found_as_a_pattern_finds_them(pieces: list[bytes]):
     body = b"input_audio" + b"x" * 3000 + b"".join(pieces)
     urls = [(found[1].lower(), len(found[0])) for found in OLD_DATA_URL.finditer(body)]
