@@ -22,14 +22,21 @@ MODEL_CHARS_MAX: Final = 256
 TIER_CHARS_MAX: Final = 64
 
 
-@dataclass(slots=True)  # made for each request: see docs/adr/0004
+@dataclass(init=False, slots=True)  # made for each request: see given.py
 class Cost:
     """Of one record. `nanousd` None: the price is unknown; 0 without a `price_id`: there was nothing to count."""
 
     nanousd: int | None
-    price_id: str | None = None
-    cache_saved_nanousd: int = 0
+    price_id: str | None
+    cache_saved_nanousd: int
     """How much more it would have been had nothing come from the prompt cache."""
+
+    def __init__(
+        self, nanousd: int | None, price_id: str | None = None, cache_saved_nanousd: int = 0
+    ) -> None:
+        self.nanousd = nanousd
+        self.price_id = price_id
+        self.cache_saved_nanousd = cache_saved_nanousd
 
 
 NO_COST: Final = Cost(0)
