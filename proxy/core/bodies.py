@@ -19,8 +19,8 @@ from proxy.core.usage import Reading
 BODY_BYTES_MAX = 2**20
 """Bodies up to this size are held and parsed whole; longer ones go through the sieve as they come."""
 ERROR_TEXT_BYTES_MAX: Final = 8_192
-_loads: Final = orjson.loads
 SUBTITLE_TAIL_BYTES: Final = 4_096
+_loads: Final = orjson.loads
 _CUE: Final = re.compile(
     rb"(?:(\d{1,3}):)?(\d{2}):(\d{2})[.,](\d{3})\s*-->\s*(?:(\d{1,3}):)?(\d{2}):(\d{2})[.,](\d{3})"
 )

@@ -24,13 +24,12 @@ _LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*")
 class Shape:
     """One kind of head."""
 
-    __slots__ = ("_begins", "_noted", "_plain", "_start", "_status", "count")
+    __slots__ = ("_begins", "_noted", "_plain", "_status", "count")
 
     def __init__(self, head: ResponseHead, lines: list[bytes]) -> None:
         """`lines` are those of `head`, the status line the first; the noted ones all have different names."""
         self._plain = DROPPED.isdisjoint(head.fields)
         self._status = head.status
-        self._start = lines[0]
         begins = [lines[0]]
         noted = []
         for number, line in enumerate(lines[1:], 1):
@@ -51,10 +50,10 @@ class Shape:
         """As `parse_head` reads it; None: it is another kind of head. `lines` is `buffer`, parted at its first `count` CRLFs.
         Hot path.
         """
-        count = self.count
-        if len(lines) <= count or lines[count - 1] or lines[0] != self._start:
+        count, begins = self.count, self._begins
+        if len(lines) <= count or lines[count - 1] or lines[0] != begins[0]:
             return None
-        for number, begin in enumerate(self._begins):
+        for number, begin in enumerate(begins):
             if not lines[number].startswith(begin):
                 return None
         end = len(buffer) - len(lines[count])
@@ -105,17 +104,18 @@ class Shapes:
 
     def _learn(self, head: ResponseHead) -> None:
         """Remember a final answer's head in which every line is plain, and none that matters is there twice."""
-        start, *lines = head.raw.split(b"\r\n")[:-1]
-        names = {line.partition(b":")[0].lower() for line in lines}
+        lines = head.raw.split(b"\r\n")[:-1]
+        headers = lines[1:]
+        names = {line.partition(b":")[0].lower() for line in headers}
         if (
             head.status >= 200
             and not head.http_1_0
             and isinstance(head.noted, list)
             and len(head.noted) == len(head.fields)
             and names.issuperset(head.fields)
-            and len(lines) <= LINES_MAX
-            and all(_LINE.fullmatch(line) for line in lines)
+            and len(headers) <= LINES_MAX
+            and all(_LINE.fullmatch(line) for line in headers)
         ):
             self._left -= 1
             del self._shapes[SHAPES_MAX - 1 :]
-            self._shapes.insert(0, Shape(head, [start, *lines]))
+            self._shapes.insert(0, Shape(head, lines))

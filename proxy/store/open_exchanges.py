@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proxy.store.postgres import Connection, Pool, statements
+from proxy.store.records import as_array
 from proxy.store.transactions import bounded
 
 
 async def insert(pool: Pool, worker: str, opened: Sequence[bytes], *, timeout_s: float) -> None:
     """Note that exchanges begin, given as payloads of open lines, and that their worker lives; committed on return."""
     named = statements("open_exchanges")
-    text = (b"[" + b",".join(opened) + b"]").decode()
+    text = as_array(opened).decode()
     async with bounded(pool, timeout_s) as connection:
         await connection.execute(named["seen"], worker)
         if opened:

@@ -53,7 +53,7 @@ async def store(
 
 
 def as_array(payloads: Sequence[bytes]) -> bytes:
-    """One JSON array of them, as `store_records` takes it. A batch is a megabyte: as bytes it is copied least."""
+    """One JSON array of payloads. `store_records` takes it as it is: a batch is a megabyte, and as bytes it is copied least."""
     return b"[%b]" % b",".join(payloads)
 
 
