@@ -29,11 +29,16 @@ def job(upstream: FakeUpstream) -> Job:
 
 def test_closed_load_counts_every_answer_and_every_error(upstream):
     upstream.script(*(answer(*error(b"500 Busy", None, "No.")) for _ in range(3)))
-    loaded = saturate(job(upstream), connections=4, seconds=0.2, own=True)
-    assert loaded.requests == len(upstream.requests) > 4
-    assert loaded.errors == 3
+    seconds = 0.2
+    loaded = saturate(job(upstream), connections=4, seconds=seconds, own=True)
+    assert loaded.requests == len(upstream.requests) >= 4
+    assert (loaded.errors, len(upstream.connections)) == (3, 4)
+    while loaded.requests == 4:  # the machine had no time for us: nobody was answered soon enough to ask again
+        before, seconds = len(upstream.requests), seconds * 2
+        assert seconds < 30
+        loaded = saturate(job(upstream), connections=4, seconds=seconds, own=True)
+        assert (loaded.requests, loaded.errors) == (len(upstream.requests) - before, 0)
     assert {bytes(request.body) for request in upstream.requests} == {body()}
-    assert len(upstream.connections) == 4
 
 
 def test_paced_load_sends_just_what_was_scheduled(upstream):

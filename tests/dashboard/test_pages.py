@@ -257,7 +257,8 @@ def test_a_users_page_shows_usage_quotas_keys_and_requests(dashboard):
 
 def test_a_request_shows_all_of_its_fields(dashboard):
     page = dashboard.visit("/requests?operation=agent_run")
-    record = dashboard.api(f"/admin/records?operation=agent_run&limit=1&{TZ}")["data"][0]
+    records = dashboard.api(f"/admin/records?operation=agent_run&limit=50&{TZ}")["data"]
+    record = next(each for each in records if each["served_model"] and each["upstream_request_id"])
 
     page.locator(f'[data-record="{record["id"]}"]').click()
 
