@@ -12,6 +12,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
+import hypothesis
 import pytest
 
 from proxy.store import migrate, postgres
@@ -22,6 +23,12 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # as a shell starts what runs in its background: children would never see it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# As where CI is set, but with examples of its own each time: a busy machine fails no property.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+if os.environ.get("CI") != "true":
+    hypothesis.settings.load_profile("patient")
 # Where nothing is to be kept of what Python compiled, each of the hundreds of processes that tests start compiles the proxy anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

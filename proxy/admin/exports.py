@@ -19,7 +19,7 @@ from proxy.admin.audit_log import AuditQuery
 from proxy.admin.auth import database_away
 from proxy.admin.export_forms import MEDIA_TYPES, Form, FormName, form
 from proxy.admin.export_tables import USER_COLUMNS, Column, audit_columns, record_columns, user_columns
-from proxy.admin.filters import UsageQuery, question
+from proxy.admin.filters import OwnRecordsQuery, UsageQuery, question
 from proxy.admin.route import Ask, Route
 from proxy.admin.stream import Slots, send
 from proxy.store import audit, records_read, stats
@@ -40,7 +40,7 @@ Format = Annotated[
 ]
 
 
-class RecordExportQuery(UsageQuery):
+class RecordExportQuery(OwnRecordsQuery, UsageQuery):
     """Which records, as what, with which columns."""
 
     format: Format = "csv"
@@ -50,13 +50,6 @@ class RecordExportQuery(UsageQuery):
         max_length=100,
         description="Default: all common ones; also any `tag.NAME`.",
     )
-    failed: bool | None = Field(
-        default=None, description="Only what was answered with 400 or more, or not at all."
-    )
-
-    def where(self) -> dict[str, list[str]]:
-        """Filters that need no look-up."""
-        return super().where() | ({"failed": ["true"]} if self.failed else {})
 
 
 class UserExportQuery(UsageQuery):

@@ -87,6 +87,22 @@ class OwnUsageQuery(PeriodQuery):
         return found
 
 
+class OwnRecordsQuery(OwnUsageQuery):
+    """Which of one's own records."""
+
+    failed: Flag | None = Field(
+        default=None,
+        description="Only what counts as an error: all but `outcome` success and client_gone. `false`: only the rest.",
+    )
+
+    def where(self) -> dict[str, list[str]]:
+        """Filters that need no look-up."""
+        found = super().where()
+        if self.failed is not None:
+            found["failed"] = ["true" if self.failed else "false"]
+        return found
+
+
 class UsageQuery(OwnUsageQuery):
     """Which usage, of everybody."""
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from proxy.admin.filters import OwnUsageQuery, UsageQuery, question
+from proxy.admin.filters import OwnRecordsQuery, UsageQuery, question
 from proxy.admin.route import Ask, Route, bad_request, not_found
 from proxy.admin.shapes import LIMIT_MAX, Input, Usd, View
 from proxy.admin.stat_shapes import Amounts, Money
@@ -90,18 +90,11 @@ class HistoryView(View):
     next_cursor: str | None
 
 
-class OwnHistoryQuery(OwnUsageQuery):
-    """Which of one's own records."""
+class OwnHistoryQuery(OwnRecordsQuery):
+    """A page of one's own records."""
 
     limit: int = Field(default=50, ge=1, le=LIMIT_MAX)
     cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
-    failed: bool | None = Field(
-        default=None, description="Only what was answered with 400 or more, or not at all."
-    )
-
-    def where(self) -> dict[str, list[str]]:
-        """Filters that need no look-up."""
-        return super().where() | ({"failed": ["true"]} if self.failed else {})
 
 
 class HistoryQuery(OwnHistoryQuery, UsageQuery):

@@ -70,9 +70,7 @@ def export(
     usage_source: UsageSource = None,
     outcome: Outcome = None,
     active: Active = None,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Only records answered with 400 or more, or not at all.")
-    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only records of requests that failed.")] = False,
     tag: Tag = None,
     everything: Annotated[
         Path | None,

@@ -49,7 +49,7 @@ class Totals:
         """One more record. A part of an answer is no request of its own; its tokens and cost count."""
         if record["part"] is None:
             self.requests += 1
-            self.errors += record["outcome"] not in {"success", "client_gone"}
+            self.errors += _failed(record)
         self.tokens += record["total_tokens"]
         self.unpriced += record["cost_usd"] is None
         self.cost_usd += Decimal(record["cost_usd"] or 0)
@@ -112,7 +112,7 @@ class Picture:
         self._console = console
         self._totals = totals
         self._clock = clock
-        self._rows: deque[tuple[str, ...]] = deque(maxlen=ROWS_MAX)
+        self._rows: deque[tuple[tuple[str, ...], str]] = deque(maxlen=ROWS_MAX)
         self._state = "connecting …"
 
     def opened(self) -> None:
@@ -121,7 +121,7 @@ class Picture:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Show one."""
-        self._rows.append(cells(record))
+        self._rows.append((cells(record), "red" if _failed(record) else ""))
 
     def __rich__(self) -> Group:
         rows = list(self._rows)[-max(self._console.height - _AROUND, ROWS_MIN) :]
@@ -130,8 +130,8 @@ class Picture:
             table.add_column(
                 name.replace("_", " "), justify="right" if name in _RIGHT else "left", no_wrap=True
             )
-        for row in rows:
-            table.add_row(*(Text(each, style="red" if _failed(row) else "") for each in row))
+        for row, style in rows:
+            table.add_row(*(Text(each, style=style) for each in row))
         below = Text(self._totals.line(self._clock()), style="bold")
         return Group(
             table, Text("" if rows else self._state, style="dim"), below, Text("Ctrl-C ends", style="dim")
@@ -144,9 +144,8 @@ def cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(show.cell(named[name]) for name in COLUMNS)
 
 
-def _failed(row: tuple[str, ...]) -> bool:
-    status = row[COLUMNS.index("status")]
-    return status == "0" or status >= "400"
+def _failed(record: Mapping[str, Any]) -> bool:
+    return record["outcome"] not in {"success", "client_gone"}
 
 
 def watch(

@@ -59,32 +59,32 @@ class Call:
     tags: Mapping[str, str]
     hints: Mapping[str, str | int]
     """Facts of the request that pricing needs and answers don't repeat; names in docs/reference/metering.md."""
-    query: str = ""
-    model: str | None = None
-    stream: bool = False
+    query: str
+    model: str | None
+    stream: bool
     """The request asks for a stream. The answer's content type, not this, decides how it is metered."""
-    wants_usage: bool = False
+    wants_usage: bool
     """The client set stream_options.include_usage itself."""
-    output_ceiling_tokens: int | None = None
+    output_ceiling_tokens: int | None
     """The request's own bound on output tokens, times the number of choices."""
-    input_estimate_tokens: int = 0
+    input_estimate_tokens: int
     """An upper estimate of input tokens, from the body's size; see estimate.py."""
-    input_text_bytes: int = 0
+    input_text_bytes: int
     """Bytes of the body that count as text, for the (lower) estimate of a broken stream."""
-    input_media_tokens: int = 0
+    input_media_tokens: int
     """Tokens assumed for images, audio and files inside the body."""
-    service_tier: str | None = None
-    background: bool = False
-    stores: bool | None = None
+    service_tier: str | None
+    background: bool
+    stores: bool | None
     """`store`, as the request says it."""
-    object_id: str | None = None
+    object_id: str | None
     """The first id in the path, e.g. of GET /v1/responses/{response_id}."""
-    operation: str | None = None
-    end_user: str | None = None
-    on_behalf_of: str | None = None
+    operation: str | None
+    end_user: str | None
+    on_behalf_of: str | None
     """X-Usage-User, before it was checked."""
-    client_request_id: str | None = None
-    body_bytes: int = 0
+    client_request_id: str | None
+    body_bytes: int
 
     def __init__(
         self,

@@ -42,44 +42,44 @@ class UsageRecord:
     outcome: Outcome
     usage: Usage
     tags: Mapping[str, str]
-    parent_id: str | None = None
+    parent_id: str | None
     """The exchange this is a part of: a WebSocket's responses, an answer's second model."""
-    group_id: str | None = None
-    requested_model: str | None = None
-    served_model: str | None = None
-    operation: str | None = None
-    end_user: str | None = None
-    streamed: bool = False
-    status: int = 0
+    group_id: str | None
+    requested_model: str | None
+    served_model: str | None
+    operation: str | None
+    end_user: str | None
+    streamed: bool
+    status: int
     """The HTTP status the client got; 0 when it got none."""
-    error_type: str | None = None
-    error_code: str | None = None
-    error_message: str | None = None
+    error_type: str | None
+    error_code: str | None
+    error_message: str | None
     """At most MESSAGE_CHARS_MAX characters, credentials redacted."""
-    finish_reason: str | None = None
-    service_tier: str | None = None
-    usage_source: UsageSource = "none"
-    cost_nanousd: int | None = 0
+    finish_reason: str | None
+    service_tier: str | None
+    usage_source: UsageSource
+    cost_nanousd: int | None
     """None: the price is unknown; `reprice` fills it in later."""
-    price_id: str | None = None
+    price_id: str | None
     """Names the price the cost was computed with."""
-    object_id: str | None = None
-    upstream_request_id: str | None = None
-    client_request_id: str | None = None
-    ttfb_ms: int | None = None
-    duration_ms: int = 0
-    bytes_in: int = 0
+    object_id: str | None
+    upstream_request_id: str | None
+    client_request_id: str | None
+    ttfb_ms: int | None
+    duration_ms: int
+    bytes_in: int
     """Request body bytes received from the client."""
-    bytes_out: int = 0
+    bytes_out: int
     """Answer body bytes sent to the client."""
-    part: str | None = None
+    part: str | None
     """What inside the parent's answer this is, where it is no request or response of its own: "container", "image_gen",
     "svg", "grader", "eval", "turn"."""
-    charges: tuple[Charge, ...] = ()
+    charges: tuple[Charge, ...]
     """What the recorder settles against quota windows, in the transaction that stores the record."""
-    ownership: Ownership | None = None
+    ownership: Ownership | None
     """What it says about objects, where it says anything."""
-    cache_saved_nanousd: int = 0
+    cache_saved_nanousd: int
     """How much more it would have cost had nothing come from the prompt cache; 0 where the price is unknown."""
 
     def __init__(

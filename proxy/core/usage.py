@@ -19,26 +19,26 @@ TOOL_PREFIX = "tool:"
 class Usage:
     """Token counts of one answer, and its other units. All counts are whole and not negative."""
 
-    input_tokens: int = 0
+    input_tokens: int
     """All input, its cached and cache-written parts included."""
-    output_tokens: int = 0
+    output_tokens: int
     """All output, its reasoning part included."""
-    total_tokens: int = 0
+    total_tokens: int
     """As OpenAI reported it, else input + output."""
-    cached_input_tokens: int = 0
-    cache_write_tokens: int = 0
+    cached_input_tokens: int
+    cache_write_tokens: int
     """Input written to the prompt cache, for 30 minutes or 12 hours."""
-    cache_write_12h_tokens: int = 0
+    cache_write_12h_tokens: int
     """The part of `cache_write_tokens` that was written for 12 hours."""
-    input_audio_tokens: int = 0
-    cached_audio_tokens: int = 0
+    input_audio_tokens: int
+    cached_audio_tokens: int
     """The part of the input that is both audio and cached."""
-    input_image_tokens: int = 0
-    cached_image_tokens: int = 0
-    reasoning_tokens: int = 0
-    output_audio_tokens: int = 0
-    output_image_tokens: int = 0
-    units: tuple[tuple[str, int], ...] = ()
+    input_image_tokens: int
+    cached_image_tokens: int
+    reasoning_tokens: int
+    output_audio_tokens: int
+    output_image_tokens: int
+    units: tuple[tuple[str, int], ...]
     """What is not tokens, sorted by name, e.g. ("web_searches", 2). Durations in ms, named `…_ms`. The names with a price:
 
     fees, each counted    web_searches, web_search_previews (of the tool's preview), file_searches,
@@ -90,30 +90,30 @@ class Part:
 class Reading:
     """What a meter read from one answer. Nothing in it is guessed: None is "the answer did not say"."""
 
-    usage: Usage | None = None
+    usage: Usage | None
     """None: no usage was reported. `Usage()`: zero was reported."""
-    model: str | None = None
-    service_tier: str | None = None
-    finish_reason: str | None = None
-    object_id: str | None = None
+    model: str | None
+    service_tier: str | None
+    finish_reason: str | None
+    object_id: str | None
     """The id of the object that the usage belongs to (`resp_…`, `chatcmpl-…`, `batch_…`)."""
-    error_type: str | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-    parts: tuple[Part, ...] = ()
-    delivered_chars: int = 0
+    error_type: str | None
+    error_code: str | None
+    error_message: str | None
+    parts: tuple[Part, ...]
+    delivered_chars: int
     """Characters of text that the model wrote and that passed by; for estimates of broken streams."""
-    delivered_bytes: int = 0
+    delivered_bytes: int
     """The same text in UTF-8 bytes, which track tokens better across languages."""
-    delivered_text: str = field(default="", repr=False)
+    delivered_text: str = field(repr=False)
     """The text itself, bounded; only where the meter was told to keep it for a tokenizer."""
-    also: tuple[tuple[str, str], ...] = ()
+    also: tuple[tuple[str, str], ...]
     """(id, kind) of further objects that the answer shows to be its maker's: a run's thread, a batch's output file."""
-    estimated: bool = False
+    estimated: bool
     """The usage was inferred (a subtitle's last time stamp), not reported."""
-    unknown: bool = False
+    unknown: bool
     """Something was consumed that the answer can't say (plain text of a transcription): its cost is unknown, not zero."""
-    complete: bool = False
+    complete: bool
     """The answer came to its own end (last event, whole body), so nothing more was to come."""
 
     def __init__(

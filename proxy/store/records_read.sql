@@ -17,7 +17,9 @@ record_facets(
       and ($1::jsonb ->> 'key' is null or d.key_id = any (string_to_array($1::jsonb ->> 'key', E'\x1f')))
       and ($1::jsonb ->> 'end_user' is null or d.end_user = any (string_to_array($1::jsonb ->> 'end_user', E'\x1f')))
       and ($1::jsonb -> 'tags' is null or (d.tags <> '{}' and d.tags @> ($1::jsonb -> 'tags')))
-      and ($1::jsonb ->> 'failed' is null or d.status >= 400 or d.status = 0)
+-- What sums count as an error (stats.sql), in the words of the index usage_records_failures.
+      and ($1::jsonb ->> 'failed' is distinct from 'true' or (d.part is null and d.outcome not in ('success', 'client_gone')))
+      and ($1::jsonb ->> 'failed' is distinct from 'false' or d.part is not null or d.outcome in ('success', 'client_gone'))
       and ($1::jsonb ->> 'provider' is null or
 -- include: _facets
            && string_to_array($1::jsonb ->> 'provider', E'\x1f'))

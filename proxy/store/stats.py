@@ -39,12 +39,12 @@ Sort = Literal[
 ]
 _Users = Literal["counted", "listed", "none"]
 DETAIL = frozenset(
-    {"end_user", "streamed", "finish_reason", "service_tier", "usage_source", "outcome", "failed", "active"}
+    {"end_user", "streamed", "finish_reason", "service_tier", "usage_source", "outcome", "active"}
 )
 """Filters of what the hourly sums don't tell apart."""
 LATENCY_DETAIL = DETAIL | {"user", "key", "operation", "status", "user_active"}
 """The same for the hourly histograms of latencies, which are by group, provider, model and endpoint."""
-OUTCOME_DETAIL = frozenset({"user", "key", "operation", "active", "user_active", "end_user", "failed"})
+OUTCOME_DETAIL = frozenset({"user", "key", "operation", "active", "user_active", "end_user"})
 """The same for the hourly counts of outcomes."""
 _FORMATS = {"year": "YYYY", "month": "YYYY-MM", "day": "YYYY-MM-DD", "hour": 'YYYY-MM-DD"T"HH24:00'}
 _NO_LABELS = {"first": "none", "other": "none"}
@@ -78,13 +78,11 @@ class Filters:
 
     def words(self, detail: frozenset[str]) -> dict[str, tuple[str, ...]]:
         """The parts of a statement that filter sums, which don't tell `detail` apart, and those that filter records."""
-        names = [name for name in self.where if name not in ("active", "failed")]
+        names = [name for name in self.where if name != "active"]
         if self.tags:
             names.append("tags")
         voided = {"all": (), "false": ("_detail_voided",)}
         details = voided.get("".join(self.where.get("active", ())), ("_detail_standing",))
-        if "failed" in self.where:
-            details += ("_detail_failed",)
         return {
             "filters": tuple(f"_where_{name}" for name in names if name not in detail),
             "detail_filters": details + tuple(f"_detail_{name}" for name in names),

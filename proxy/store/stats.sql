@@ -198,9 +198,6 @@ facts as (
 -- name: _detail_user_active
       and d.user_id in (select u.id from users u where u.active = any (:user_active::boolean[]))
 
--- name: _detail_failed
-      and (d.status >= 400 or d.status = 0)
-
 -- name: _detail_standing
 -- Voided records are left out unless they are asked for.
       and d.voided_at is null

@@ -265,7 +265,9 @@ async def test_records_as_one_array(api, store, crowd):
     assert answer == [{"id": line["id"], "status": line["status"]} for line in lines]
 
 
-@pytest.mark.parametrize("query", ["failed=true", "finish_reason=length", "failed=true&service_tier=flex"])
+@pytest.mark.parametrize(
+    "query", ["failed=true", "failed=false", "finish_reason=length", "failed=true&service_tier=flex"]
+)
 async def test_filters_of_an_export_are_those_of_history(api, store, crowd, query):
     await store(*usage.generate(crowd, count=600))
 
@@ -274,6 +276,21 @@ async def test_filters_of_an_export_are_those_of_history(api, store, crowd, quer
     history = await api.get(f"/admin/records?start=2026-05-01&limit=1000&{query}")
     assert exported
     assert [row["id"] for row in exported] == [row["id"] for row in history["data"]][::-1]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_what_failed_is_what_statistics_count_as_errors(api, store, crowd, wanted):
+    """An answer that broke off after its 200 failed; who hung up before there was a status didn't."""
+    lines = usage.generate(crowd, count=600)
+    await store(*lines)
+
+    found = await api.get(f"/admin/records?start=2026-05-01&limit=1000&failed={str(wanted).lower()}")
+
+    meant = {line["id"] for line in lines if usage.failed(line) is wanted}
+    assert {row["id"] for row in found["data"]} == meant
+    assert {200, 0} <= {row["status"] for row in found["data"]}
+    errors = (await api.get("/admin/stats/errors?start=2026-05-01"))["errors"]
+    assert len(meant) == (errors if wanted else len(lines) - errors)
 
 
 class SlowReader:

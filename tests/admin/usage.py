@@ -17,7 +17,9 @@ OUTCOMES = (
     (200, "client_gone", None, None),
     (429, "refused", "insufficient_quota", None),
     (500, "upstream_error", "server_error", None),
-    (0, "upstream_cut", None, None),
+    (200, "upstream_cut", None, None),
+    (0, "client_gone", None, None),
+    (0, "upstream_unreachable", None, None),
 )
 
 

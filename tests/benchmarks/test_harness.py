@@ -33,7 +33,9 @@ def test_closed_load_counts_every_answer_and_every_error(upstream):
     loaded = saturate(job(upstream), connections=4, seconds=seconds, own=True)
     assert loaded.requests == len(upstream.requests) >= 4
     assert (loaded.errors, len(upstream.connections)) == (3, 4)
-    while loaded.requests == 4:  # the machine had no time for us: nobody was answered soon enough to ask again
+    while (
+        loaded.requests == 4
+    ):  # the machine had no time for us: nobody was answered soon enough to ask again
         before, seconds = len(upstream.requests), seconds * 2
         assert seconds < 30
         loaded = saturate(job(upstream), connections=4, seconds=seconds, own=True)

@@ -152,12 +152,16 @@ def test_a_picture_shows_the_newest_that_fit():
             {
                 "started_at": "2026-08-15T13:20:00Z", "user_name": None, "user_email": None, "user_id": f"user_{number}",
                 "operation": None, "served_model": "gpt-5.1", "status": 200, "total_tokens": 5, "cost_usd": None,
-                "duration_ms": 7,
+                "duration_ms": 7, "outcome": "upstream_cut" if number == 95 else "success",
             }
         )  # fmt: skip
     console.print(picture)
 
-    assert re.findall(r"user_\d+", console.export_text()) == [f"user_{number}" for number in range(90, 100)]
+    shown = console.export_text(styles=True)
+    assert re.findall(r"user_\d+", shown) == [f"user_{number}" for number in range(90, 100)]
+    assert [line for line in shown.splitlines() if "\x1b[31m" in line] == [
+        line for line in shown.splitlines() if "user_95" in line
+    ], "an answer that broke off after its 200 has failed"
 
 
 def test_models_and_their_prices_without_a_server(database_url, monkeypatch, data):

@@ -41,7 +41,7 @@ RARELY = [
     ({"key": ["key_rare"]}, "key_id"),
     ({"group": ["group_rare"]}, "group_id"),
     ({"end_user": ["rare17"]}, "end_user"),
-    ({"failed": ["true"]}, "status"),
+    ({"failed": ["true"]}, "started_at_id_idx1"),
     ({"model": ["rare"]}, "facets"),
     ({"endpoint": ["/v1/rare"]}, "facets"),
     ({"operation": ["rare"]}, "facets"),
@@ -55,6 +55,7 @@ RARELY = [
 ]
 COMMONLY = [
     {},
+    {"failed": ["false"]},
     {"active": ["all"]},
     {"user_active": ["true"]},
     {"group": ["group_1"]},

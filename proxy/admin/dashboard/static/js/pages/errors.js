@@ -42,7 +42,7 @@ export async function errors({ query, signal }) {
     title: "Errors",
     node: [
       head("Errors", {
-        about: "Answers of 400 and more, and requests without an answer. Who hangs up early is none of them.",
+        about: "Answers of 400 and more, answers that broke off or held an error, and requests without one. Who hangs up early is none of them.",
         tools: [rangePicker(query)],
       }),
       filterBar(query, ["user", "group", "model", "operation", "endpoint", "key", "status"]),
