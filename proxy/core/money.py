@@ -60,6 +60,7 @@ def format_nano(amount: int, *, places_min: int = 0) -> str:
 def format_rate(rate: Fraction) -> str:
     """A rate as a decimal string: exact where its decimals end, else to 18 digits."""
     with localcontext(prec=_EXACT_DIGITS) as context:
+        context.clear_flags()  # they come along from whoever rounded before
         exact = Decimal(rate.numerator) / rate.denominator
         if context.flags[Inexact]:
             context.prec = 18

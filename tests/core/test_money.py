@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Inexact, localcontext
 from fractions import Fraction
 
 import pytest
@@ -92,6 +93,13 @@ def test_a_rate_is_written_exactly(digits, decimals):
     rate = Fraction(digits, 10**decimals)
 
     assert parse_decimal(format_rate(rate)) == rate
+
+
+def test_a_rate_is_written_exactly_whatever_was_rounded_before():
+    with localcontext() as context:
+        context.flags[Inexact] = True
+
+        assert format_rate(Fraction(10**18 + 1)) == "1000000000000000001"
 
 
 def test_a_rate_without_end_is_written_to_18_digits():
