@@ -115,6 +115,7 @@ class Front:
             exchange.client_gone()
         elif request is not None:
             self._pass.forget(request)
+        self._reader.close()
 
     def pause_writing(self) -> None:
         """The client does not keep up."""

@@ -7,7 +7,7 @@ read in two ways is refused, since the upstream might read it in the other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import httptools
 
@@ -48,6 +48,10 @@ class Nobody:
 
     def request_end(self, request: Request, *, had_body: bool) -> None:
         """No matter."""
+
+
+_NOBODY: Final = Nobody()
+_SPENT: Final = httptools.HttpRequestParser(_NOBODY)
 
 
 class RequestReader:
@@ -161,7 +165,7 @@ class RequestReader:
         takes what is behind its head for another protocol, so a new parser begins behind a head that asks for none.
         """
         self._unread = None
-        owner, self._owner = self._owner, Nobody()
+        owner, self._owner = self._owner, _NOBODY
         framing = b"Content-Length: %d" % request.length if request.length else b"Transfer-Encoding: chunked"
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
         self._owner = owner
@@ -174,6 +178,11 @@ class RequestReader:
         self.busy = False
         self._left = 0
         self._parser = httptools.HttpRequestParser(self)
+
+    def close(self) -> None:
+        """The connection is gone. Reader, parser and owner hold one another: without this they would stay until the garbage collector looks."""
+        self._owner = _NOBODY
+        self._parser = _SPENT
 
     # -- llhttp calls
 

@@ -88,6 +88,15 @@ class Wire:
 
     def resume_reading(self) -> None: ...
 
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def get_extra_info(self, name: str) -> None: ...
+
 
 @dataclass
 class Rig:
