@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -18,6 +19,7 @@ from tests.benchmarks.load import Job
 from tests.benchmarks.targets import OWN, QUOTAS, Target, serving
 from tests.conftest import database_of
 from tests.proxy_process import ProxyProcess, free_port
+from tests.stoppable_postgres import StoppablePostgres
 
 WATCH_S = 0.05
 _numbers = count(1)
@@ -28,16 +30,15 @@ class House:
     """Where everything is."""
 
     directory: Path
-    postgres_url: str
-    postgres_pid: int
+    postgres: StoppablePostgres
     upstream_url: str
 
     @contextlib.contextmanager
     def proxy(self, *, upstream_url: str | None = None, **settings: object) -> Iterator[Running]:
         """A proxy with a database of its own and one user with two monthly quotas."""
         name = f"under_load_{next(_numbers)}"
-        asyncio.run(_execute(self.postgres_url, f"create database {name}"))
-        url = database_of(self.postgres_url, name)
+        execute(self.postgres.url, f"create database {name}")
+        url = database_of(self.postgres.url, name)
         with ProxyProcess.running(
             upstream_url=upstream_url or self.upstream_url,
             database_url=url,
@@ -109,15 +110,24 @@ def stage(*files: Path) -> Iterator[str]:
         yield f"{'https://localhost' if files else 'http://127.0.0.1'}:{port}"
 
 
-async def _execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 def execute(url: str, *statements: str) -> None:
     """One after the other."""
-    asyncio.run(_execute(url, *statements))
+
+    async def run(connection: asyncpg.Connection) -> None:
+        for statement in statements:
+            await connection.execute(statement)
+
+    asyncio.run(_connected(url, run))
+
+
+def query(url: str, statement: str) -> Any:
+    """The one value it gives."""
+    return asyncio.run(_connected(url, lambda connection: connection.fetchval(statement)))
+
+
+async def _connected(url: str, work: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await work(connection)
+    finally:
+        await connection.close()

@@ -60,7 +60,7 @@ def overload(house: House) -> list[str]:
     rows = [
         ["load", "answered/s", "503/s", "not sent/s", "answered p50 / p99, ms", "503 p50 / p99, ms", "proxy's core", "memory, MiB"]
     ]  # fmt: skip
-    with house.proxy() as running, cores(running.pid, (os.getpid(), house.postgres_pid)) as apart:
+    with house.proxy() as running, cores(running.pid, (os.getpid(), house.postgres.pid)) as apart:
         job = running.job(CHAT, body())
         saturate(job, connections=CAPACITY_CONNECTIONS, seconds=2)
         most = saturate(job, connections=CAPACITY_CONNECTIONS, seconds=5).requests / 5

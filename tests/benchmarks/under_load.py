@@ -1,6 +1,6 @@
 """What the proxy does under load: `python -m tests.benchmarks.under_load [SECTION …]`. README.md here says what each figure means.
 
-Sections: streams, latency, bodies, scale, keys, tls, overload; all of these without arguments, about ten minutes; and hour, which
+Sections: streams, latency, bodies, scale, backlog, keys, tls, overload; all of these without arguments, about ten minutes; and hour, which
 is measured when it is named (`hour --minutes 60`). Prints Markdown; `--update FILE` puts it between that file's markers, where
 sections that were not measured stay as they are. Every load is bounded in number and in time, and all of it, upstream,
 load and Postgres, shares the machine with the proxy.
@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.benchmarks.backlog import backlog
 from tests.benchmarks.cpu import machine, resident_mib
 from tests.benchmarks.hour import hour
 from tests.benchmarks.house import House, execute, stage
@@ -261,6 +262,7 @@ SECTIONS: dict[str, tuple[str, Callable[[House], list[str]]]] = {
     "latency": ("Latency", latency),
     "bodies": ("Large bodies", bodies),
     "scale": ("Scale", scale),
+    "backlog": ("What one Postgres takes", backlog),
     "keys": ("Keys", keys),
     "tls": ("TLS to the upstream", tls),
     "overload": ("Overload", overload),
@@ -288,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-bench-")))
         directory.chmod(0o755)  # Postgres runs as another user where the benchmark runs as root
         postgres = stack.enter_context(StoppablePostgres.running())
-        house = House(directory, postgres.url, postgres.pid, stack.enter_context(stage()))
+        house = House(directory, postgres, stack.enter_context(stage()))
         for name in options.sections or SECTIONS:
             title, measure = known[name]
             print(name, file=sys.stderr, flush=True)
