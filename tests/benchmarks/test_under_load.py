@@ -40,6 +40,7 @@ def test_a_flood_is_what_was_scheduled_and_refusals_are_told_apart():
         upstream.script(*(answer(*error(b"503 Busy", "overloaded", "No.")) for _ in range(3)))
         found = flood(Job(upstream.url + CHAT, body(), "k"), per_second=100, seconds=0.5, connections=4)
         assert len(found.refused.values) == 3
+        assert found.refusals == {"503": 3}
         assert len(found.answered.values) + 3 == len(upstream.requests)
         assert 3 < len(upstream.requests) + found.dropped <= 51
 

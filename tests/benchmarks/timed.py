@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -105,6 +105,8 @@ class Flooded:
 
     answered: Latencies = field(default_factory=Latencies)
     refused: Latencies = field(default_factory=Latencies)
+    refusals: Counter[str] = field(default_factory=Counter)
+    """By status."""
     dropped: int = 0
     """Not sent, because all connections waited."""
     seconds: float = 0.0
@@ -139,7 +141,10 @@ class _Asker(asyncio.Protocol):
             self._size = head + int(length[1]) if length else -1
         if len(came) < self._size or (self._size < 0 and not came.endswith(b"0\r\n\r\n")):
             return
-        into = self._found.answered if came.startswith(b"HTTP/1.1 200") else self._found.refused
+        into = self._found.answered
+        if not came.startswith(b"HTTP/1.1 200"):
+            into = self._found.refused
+            self._found.refusals[came[9:12].decode("latin-1")] += 1
         self._came, self._size = b"", 0
         into.values.append((time.monotonic() - self._due) * 1000)
         self._idle.append(self)
