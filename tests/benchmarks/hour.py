@@ -98,8 +98,5 @@ def hour(house: House, minutes: float) -> list[str]:
     each = REQUESTS_PER_S + 2 * STREAMS_PER_S
     share = 2 * STREAMS_PER_S / each
     refused = ", ".join(f"{count} with {status}" for status, count in sorted(refusals.items())) or "none"
-    return [
-        table(rows),
-        f"{each:.0f} requests/s, of which {share:.0%} are streams of 50 events, half of those spliced. The latencies are those of the others. "
-        f"Refused: {refused}.",
-    ]
+    told = f"{each:.0f} requests/s, of which {share:.0%} are streams of 50 events, half of those spliced. The latencies are those of the others."
+    return [table(rows), f"{told} Refused: {refused}."]
