@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from tests.benchmarks.house import stage
 from tests.benchmarks.load import Job
 from tests.benchmarks.measure import CHAT, body
 from tests.benchmarks.run import table
-from tests.benchmarks.timed import flood, stream, transfer
+from tests.benchmarks.timed import Asker, Flooded, flood, stream, transfer
 from tests.benchmarks.under_load import connections
 from tests.certificates import Authority
 from tests.fake_upstream import FakeUpstream, answer
@@ -43,6 +44,20 @@ def test_a_flood_is_what_was_scheduled_and_refusals_are_told_apart():
         assert found.refusals == {"503": 3}
         assert len(found.answered.values) + 3 == len(upstream.requests)
         assert 3 < len(upstream.requests) + found.dropped <= 51
+
+
+def test_a_head_that_ends_in_a_zero_is_not_taken_for_a_whole_answer():
+    found, idle = Flooded(), deque()
+    asker = Asker(b"", found, idle)
+    ends = []
+    for data in (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Left: 10\r\n\r\n",
+        b"2\r\nhi\r\n",
+        b"0\r\n\r\n",
+    ):
+        asker.data_received(data)
+        ends.append(len(idle))
+    assert (ends, len(found.answered.values), found.refusals) == ([0, 0, 1], 1, {})
 
 
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])

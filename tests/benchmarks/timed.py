@@ -20,6 +20,7 @@ from tests.benchmarks.load import Job, Latencies
 from tests.benchmarks.stage import STAMP
 from tests.benchmarks.upstream import LENGTH
 
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 STARTS_PER_S = 500
 """New streams a second: what is measured is streams that run, not their start all at once."""
 REST_S = 0.5
@@ -112,10 +113,10 @@ class Flooded:
     seconds: float = 0.0
 
 
-class _Asker(asyncio.Protocol):
+class Asker(asyncio.Protocol):
     """One request at a time. Reads no more of an answer than it must, since it shares the machine with what it measures."""
 
-    def __init__(self, request: bytes, found: Flooded, idle: deque[_Asker]) -> None:
+    def __init__(self, request: bytes, found: Flooded, idle: deque[Asker]) -> None:
         self._request = request
         self._found = found
         self._idle = idle
@@ -139,7 +140,7 @@ class _Asker(asyncio.Protocol):
                 return
             length = LENGTH.search(came, 0, head)
             self._size = head + int(length[1]) if length else -1
-        if len(came) < self._size or (self._size < 0 and not came.endswith(b"0\r\n\r\n")):
+        if len(came) < self._size or (self._size < 0 and not came.endswith(LAST_CHUNK)):
             return
         into = self._found.answered
         if not came.startswith(b"HTTP/1.1 200"):
@@ -166,12 +167,12 @@ def floods(jobs: Sequence[tuple[Job, float]], *, seconds: float, connections: in
 
 async def _flood(job: Job, per_second: float, seconds: float, connections: int) -> Flooded:
     found = Flooded()
-    idle: deque[_Asker] = deque()
+    idle: deque[Asker] = deque()
     parts = urlsplit(job.url)
     loop = asyncio.get_running_loop()
     request = job.request()
     made = [
-        (await loop.create_connection(lambda: _Asker(request, found, idle), parts.hostname, parts.port))[1]
+        (await loop.create_connection(lambda: Asker(request, found, idle), parts.hostname, parts.port))[1]
         for _ in range(connections)
     ]
     await asyncio.sleep(REST_S)
