@@ -17,6 +17,7 @@ from proxy.admin.stat_shapes import Amounts, Money, PeriodView, Sums, period_vie
 from proxy.core.histogram import quantile
 from proxy.core.money import format_nano
 from proxy.core.period import Period, this_month
+from proxy.core.record import NO_ERRORS
 from proxy.core.trend import WINDOW_DAYS, filled, forecast, growth, moving_average
 from proxy.store import stats
 from proxy.store.rows import Row
@@ -278,7 +279,7 @@ async def show_errors(ask: Ask) -> ErrorsView:
     totals = await stats.totals(ask.connection, asked, users=False)
     kinds: defaultdict[tuple[int, str, str], int] = defaultdict(int)
     for row in await stats.outcomes(ask.connection, asked):
-        if row["outcome"] not in {"success", "client_gone"}:
+        if row["outcome"] not in NO_ERRORS:
             kinds[row["status"], row["outcome"], row["error_code"]] += row["requests"]
     by_model, by_user = (
         Grouping(dimension, sort="errors", at_least=1, limit=TOP) for dimension in ("model", "user")

@@ -22,6 +22,7 @@ from rich.text import Text
 from proxy.cli import show
 from proxy.cli.api import Api
 from proxy.cli.failure import CommandError
+from proxy.core.record import NO_ERRORS
 
 COLUMNS = (
     "started_at", "user", "operation", "served_model", "status", "total_tokens", "cost_usd", "duration_ms",
@@ -145,7 +146,7 @@ def cells(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _failed(record: Mapping[str, Any]) -> bool:
-    return record["outcome"] not in {"success", "client_gone"}
+    return record["outcome"] not in NO_ERRORS
 
 
 def watch(

@@ -22,6 +22,8 @@ Outcome = Literal[
     "refused",  # we refused: quota, limits, a rule; nothing was sent
     "lost",  # the process died in mid-exchange; written from its open line
 ]
+NO_ERRORS: frozenset[str] = frozenset({"success", "client_gone"})
+"""Outcomes that don't count as errors; statements of the store name them too."""
 MESSAGE_CHARS_MAX = 500
 _NO_TAGS: Mapping[str, str] = {}
 

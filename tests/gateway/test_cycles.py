@@ -11,14 +11,12 @@ import pytest
 from tests.benchmarks.guarded import STREAM_HEAD, Rig, build, request
 from tests.benchmarks.measure import body
 from tests.benchmarks.upstream import completion, events
+from tests.openai_answers import error
 
 PLAIN = request(body())
 SPLICED = request(body(stream=True))
 CHUNKS = [STREAM_HEAD, *events(3, True)]
-ERROR = [
-    b"HTTP/1.1 429 Busy\r\nContent-Type: application/json\r\nContent-Length: 27\r\n\r\n"
-    + b'{"error":{"message":"Busy"}}'[:27]
-]
+ERROR = list(error(b"429 Too Many Requests", "rate_limit_exceeded", "Slow down.", "requests"))
 UNKNOWN_KEY = PLAIN.replace(b"Bearer ", b"Bearer x")
 
 
